@@ -1,0 +1,114 @@
+"""Compiles csrc/ once per instruction set; `pyproject.toml` says the rest.
+
+Every instruction set gets the same sources in a shared object of its own, and `fused_rank.ops.library` loads one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent.resolve()
+sys.path.insert(0, str(ROOT / "scripts"))
+from build_backend import accepts, compiler, reason_not_to_compile, torch_paths  # noqa: E402
+
+COMPILE = [
+    "-std=c++20",
+    "-O3",
+    "-g0",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wno-psabi",
+    "-DTORCH_TARGET_VERSION=0x020a000000000000",  # torch 2.10, the oldest whose stable ABI has what the engine calls
+]
+AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"]
+
+
+def instruction_sets() -> dict[str, list[str]]:
+    """Name and compiler flags of each shared object to build on this machine."""
+    sets: dict[str, list[str]] = {"base": []}
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        sets |= {
+            name: flags
+            for name, flags in (("avx2", AVX2), ("avx512", AVX512))
+            if accepts(compiler() or "", flags)
+        }
+    return sets
+
+
+def extension_options() -> dict[str, Any]:
+    """The arguments of setup() that compile the extension, or none of them for a pure-Python package."""
+    reason = reason_not_to_compile()
+    if reason:
+        print(
+            f"warning: fused_rank: installing without the compiled extension, because {reason}: every loss works, but "
+            "slower, through chunked PyTorch; install again with a C++20 compiler (GCC 10+, Clang 12+) to get it.",
+            file=sys.stderr,
+        )
+        return {}
+    os.environ["CXX"] = compiler() or ""
+    sys.path.extend(path for path in torch_paths() if path not in sys.path)
+    try:
+        from torch.utils.cpp_extension import BuildExtension, CppExtension
+    except ImportError as error:
+        raise SystemExit(
+            f"fused_rank: compiling the extension needs torch>=2.10 and setuptools in this environment ({error}): install "
+            "them first, drop --no-build-isolation, or set FUSED_RANK_NO_EXTENSION=1 to install without the extension."
+        ) from error
+
+    class BuildPerInstructionSet(BuildExtension):  # type: ignore[misc]
+        def build_extension(self, extension: Any) -> None:
+            # The extensions share their sources, so each needs a folder of its own for the objects.
+            shared, self.build_temp = self.build_temp, os.path.join(self.build_temp, extension.name)
+            try:
+                super().build_extension(extension)
+            except Exception as error:
+                raise SystemExit(
+                    f"fused_rank: compiling {extension.name} with {os.environ['CXX']} failed; the compiler's own message is "
+                    "above (pip shows it with -v). Set CXX to another compiler (GCC 10+, Clang 12+), MAX_JOBS=1 if memory ran "
+                    "out, or FUSED_RANK_NO_EXTENSION=1 to install without the extension."
+                ) from error
+            finally:
+                self.build_temp = shared
+
+    sources = ["csrc/registration.cpp"] + [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("ops", "cpu")
+        for path in sorted(ROOT.glob(f"csrc/{folder}/*.cpp"))
+    ]
+    extensions = [
+        CppExtension(
+            f"fused_rank._C_{name}",
+            sources,
+            depends=[path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("csrc/**/*.h"))],
+            include_dirs=[str(ROOT / "csrc")],
+            # The prefix map keeps the building machine's paths out of error messages.
+            extra_compile_args=[
+                *COMPILE,
+                f"-ffile-prefix-map={ROOT}/=",
+                *flags,
+                f'-DFUSED_RANK_ISA="{name}"',
+                f"-DFUSED_RANK_MODULE=_C_{name}",
+            ],
+            extra_link_args=["-Wl,--as-needed"] if sys.platform == "linux" else [],
+            py_limited_api=True,
+        )
+        for name, flags in instruction_sets().items()
+    ]
+    return {
+        "ext_modules": extensions,
+        "cmdclass": {"build_ext": BuildPerInstructionSet},
+        "options": {"bdist_wheel": {"py_limited_api": "cp310"}},
+    }
+
+
+setup(**extension_options())
