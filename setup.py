@@ -1,6 +1,6 @@
 """Compiles csrc/ once per instruction set; `pyproject.toml` says the rest.
 
-Every instruction set gets the same sources in a shared object of its own, and `fused_rank.ops.library` loads one of them.
+Every instruction set gets the same sources in a shared object of its own; `fused_rank.ops.library` loads one.
 """
 
 from __future__ import annotations
@@ -27,43 +27,52 @@ COMPILE = [
     "-Wall",
     "-Wextra",
     "-Wno-psabi",
-    "-DTORCH_TARGET_VERSION=0x020a000000000000",  # torch 2.10, the oldest whose stable ABI has what the engine calls
+    "-DTORCH_TARGET_VERSION=0x020a000000000000",  # 2.10: the oldest stable ABI with all that the engine calls
 ]
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi2"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"]
 
+LEFT_OUT = (
+    "warning: fused_rank: installing without the compiled extension, because {reason}: every loss works, but "
+    "slower, through chunked PyTorch; install again with a C++20 compiler (GCC 10+, Clang 12+) to get it."
+)
+NO_TORCH = (
+    "fused_rank: compiling the extension needs torch>=2.10 here ({error}): install it first, drop "
+    "--no-build-isolation, or set FUSED_RANK_NO_EXTENSION=1 to install without the extension."
+)
+FAILED = (
+    "fused_rank: compiling {name} with {cxx} failed; the compiler's own message is above (pip shows it with "
+    "-v). Set CXX to another compiler (GCC 10+, Clang 12+), MAX_JOBS=1 if memory ran out, or "
+    "FUSED_RANK_NO_EXTENSION=1 to install without the extension."
+)
+
 
 def instruction_sets() -> dict[str, list[str]]:
     """Name and compiler flags of each shared object to build on this machine."""
-    sets: dict[str, list[str]] = {"base": []}
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        sets |= {
-            name: flags
-            for name, flags in (("avx2", AVX2), ("avx512", AVX512))
-            if accepts(compiler() or "", flags)
-        }
-    return sets
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return {"base": []}
+    known: dict[str, list[str]] = {"base": [], "avx2": AVX2, "avx512": AVX512}
+    return {name: flags for name, flags in known.items() if accepts(compiler() or "", flags)}
+
+
+def sources() -> list[str]:
+    folders = (sorted(ROOT.glob(f"csrc/{folder}/*.cpp")) for folder in ("ops", "cpu"))
+    paths = [ROOT / "csrc" / "registration.cpp", *(path for folder in folders for path in folder)]
+    return [path.relative_to(ROOT).as_posix() for path in paths]
 
 
 def extension_options() -> dict[str, Any]:
     """The arguments of setup() that compile the extension, or none of them for a pure-Python package."""
     reason = reason_not_to_compile()
     if reason:
-        print(
-            f"warning: fused_rank: installing without the compiled extension, because {reason}: every loss works, but "
-            "slower, through chunked PyTorch; install again with a C++20 compiler (GCC 10+, Clang 12+) to get it.",
-            file=sys.stderr,
-        )
+        print(LEFT_OUT.format(reason=reason), file=sys.stderr)
         return {}
     os.environ["CXX"] = compiler() or ""
     sys.path.extend(path for path in torch_paths() if path not in sys.path)
     try:
-        from torch.utils.cpp_extension import BuildExtension, CppExtension
+        from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
     except ImportError as error:
-        raise SystemExit(
-            f"fused_rank: compiling the extension needs torch>=2.10 and setuptools in this environment ({error}): install "
-            "them first, drop --no-build-isolation, or set FUSED_RANK_NO_EXTENSION=1 to install without the extension."
-        ) from error
+        raise SystemExit(NO_TORCH.format(error=error)) from error
 
     class BuildPerInstructionSet(BuildExtension):  # type: ignore[misc]
         def build_extension(self, extension: Any) -> None:
@@ -72,40 +81,35 @@ def extension_options() -> dict[str, Any]:
             try:
                 super().build_extension(extension)
             except Exception as error:
-                raise SystemExit(
-                    f"fused_rank: compiling {extension.name} with {os.environ['CXX']} failed; the compiler's own message is "
-                    "above (pip shows it with -v). Set CXX to another compiler (GCC 10+, Clang 12+), MAX_JOBS=1 if memory ran "
-                    "out, or FUSED_RANK_NO_EXTENSION=1 to install without the extension."
-                ) from error
+                raise SystemExit(FAILED.format(name=extension.name, cxx=os.environ["CXX"])) from error
             finally:
                 self.build_temp = shared
 
-    sources = ["csrc/registration.cpp"] + [
-        path.relative_to(ROOT).as_posix()
-        for folder in ("ops", "cpu")
-        for path in sorted(ROOT.glob(f"csrc/{folder}/*.cpp"))
-    ]
-    extensions = [
-        CppExtension(
+    def extension(name: str, flags: list[str]) -> Any:
+        built = CppExtension(
             f"fused_rank._C_{name}",
-            sources,
+            sources(),
             depends=[path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("csrc/**/*.h"))],
-            include_dirs=[str(ROOT / "csrc")],
-            # The prefix map keeps the building machine's paths out of error messages.
             extra_compile_args=[
                 *COMPILE,
-                f"-ffile-prefix-map={ROOT}/=",
                 *flags,
                 f'-DFUSED_RANK_ISA="{name}"',
                 f"-DFUSED_RANK_MODULE=_C_{name}",
+                # Warnings are for this project's headers, and no binary carries the building machine's paths.
+                *(f"-isystem{path}" for path in include_paths()),
+                *(f"-ffile-prefix-map={path}/=" for path in (ROOT, *include_paths())),
             ],
             extra_link_args=["-Wl,--as-needed"] if sys.platform == "linux" else [],
             py_limited_api=True,
         )
-        for name, flags in instruction_sets().items()
-    ]
+        built.include_dirs = [str(ROOT / "csrc")]
+        if sys.platform == "linux":
+            # libtorch happens to export a few of libstdc++'s templates, so libstdc++ has to come first.
+            built.libraries = ["stdc++", "torch_cpu"]
+        return built
+
     return {
-        "ext_modules": extensions,
+        "ext_modules": [extension(name, flags) for name, flags in instruction_sets().items()],
         "cmdclass": {"build_ext": BuildPerInstructionSet},
         "options": {"bdist_wheel": {"py_limited_api": "cp310"}},
     }

@@ -32,7 +32,13 @@ from setuptools.build_meta import (  # noqa: F401  (hooks that pip and build cal
 
 MINIMUM_TORCH = (2, 10)
 # Needs the C++20 library as well as the language: GCC 10 or Clang 12 and newer pass.
-PROBE = "#include <bit>\n#include <concepts>\n#include <cstdint>\nint probe(std::integral auto x) { return std::countr_zero(x); }\nint main() { return probe(2u); }\n"
+PROBE = """
+#include <bit>
+#include <concepts>
+#include <cstdint>
+int count(std::unsigned_integral auto x) { return std::countr_zero(x); }
+int main() { return count(2u); }
+"""
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
