@@ -1,0 +1,89 @@
+# Needs Python 3.10+, make and, for the compiled extension, a C++20 compiler. Everything else goes into $(VENV).
+# Stamps in $(VENV) keep a second run quick; a change in csrc/ compiles again.
+PYTHON ?= python3
+VENV ?= .venv
+# Without an NVIDIA GPU this version is asked for by name; set TORCH to take another build or version.
+TORCH ?= $(if $(shell nvidia-smi -L 2>/dev/null),torch>=2.10,torch==2.13.0)
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := $(VENV)/bin
+SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' 2>/dev/null) setup.py scripts/build_backend.py
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+IN_VENV := PATH="$(abspath $(BIN)):$$PATH"
+
+.PHONY: help test bench bench-quick build deps dev lint types docs wheel audit smoke clean
+help:
+	@echo "make test         set up $(VENV), compile, run the tests        (PYTEST_ARGS='-k hard')"
+	@echo "make bench        set up $(VENV), compile, run the benchmark    (BENCH_ARGS='--full')"
+	@echo "make bench-quick  the same at small sizes"
+	@echo "make lint types docs    formatting and lint, type check, every example and link of the documentation"
+	@echo "make wheel audit smoke  build dist/*.whl, inspect it, run it in a fresh environment"
+	@echo "make clean        remove everything that was built"
+
+test: build
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: build
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-quick: build
+	$(BIN)/python -m bench --quick $(BENCH_ARGS)
+
+build: $(VENV)/stamp-build
+deps: $(VENV)/stamp-deps
+dev: $(VENV)/stamp-dev
+
+$(VENV)/stamp-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "fused_rank needs Python 3.10 or newer, and $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) "$(TORCH)"
+	@touch $@
+
+# The package itself goes in without the extension, which the next rule compiles in place, object by object.
+$(VENV)/stamp-deps: $(VENV)/stamp-venv pyproject.toml
+	$(PIP) "setuptools>=77" ninja
+	FUSED_RANK_NO_EXTENSION=1 $(PIP) --no-build-isolation --editable '.[test,bench]'
+	@touch $@
+
+$(VENV)/stamp-dev: $(VENV)/stamp-deps
+	FUSED_RANK_NO_EXTENSION=1 $(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/stamp-build: $(VENV)/stamp-deps $(SOURCES)
+	@mkdir -p build
+	@echo "compiling the extension (log: build/compile.log)"
+	@$(IN_VENV) $(BIN)/python setup.py --quiet build_ext --inplace > build/compile.log 2>&1 || { \
+	  cat build/compile.log; exit 1; }
+	@grep -E '^warning: fused_rank' build/compile.log || true
+	@touch $@
+
+lint: dev
+	$(IN_VENV) SKIP=mypy pre-commit run --all-files --show-diff-on-failure
+
+types: dev
+	$(IN_VENV) pre-commit run mypy --all-files
+
+docs: dev build
+	$(BIN)/python scripts/check_docs.py
+
+wheel: dev
+	rm -rf build/lib* build/bdist* build/wheel dist
+	$(IN_VENV) python -m build --wheel --no-isolation --outdir build/wheel > build/wheel.log 2>&1 || { \
+	  cat build/wheel.log; exit 1; }
+	@mkdir -p dist
+	@if [ "$$(uname)" = Linux ] && ls build/wheel/*-abi3-*.whl > /dev/null 2>&1; then \
+	  $(IN_VENV) auditwheel --quiet repair --exclude 'libtorch*.so' --exclude libc10.so -w dist build/wheel/*.whl; \
+	else cp build/wheel/*.whl dist/; fi
+	@ls -l dist/*.whl
+
+audit: wheel
+	$(IN_VENV) python scripts/audit_wheel.py dist/*.whl
+
+smoke: wheel
+	$(BIN)/python scripts/matrix.py dist/*.whl --torch "$(TORCH)"
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info fused_rank/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
