@@ -70,11 +70,12 @@ docs: dev build
 
 wheel: dev
 	rm -rf build/lib* build/bdist* build/wheel dist
-	$(IN_VENV) python -m build --wheel --no-isolation --outdir build/wheel > build/wheel.log 2>&1 || { \
+	@$(IN_VENV) python -m build --wheel --no-isolation --outdir build/wheel > build/wheel.log 2>&1 || { \
 	  cat build/wheel.log; exit 1; }
 	@mkdir -p dist
 	@if [ "$$(uname)" = Linux ] && ls build/wheel/*-abi3-*.whl > /dev/null 2>&1; then \
-	  $(IN_VENV) auditwheel --quiet repair --exclude 'libtorch*.so' --exclude libc10.so -w dist build/wheel/*.whl; \
+	  $(IN_VENV) auditwheel repair --exclude 'libtorch*.so' --exclude libc10.so -w dist build/wheel/*.whl \
+	    >> build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }; \
 	else cp build/wheel/*.whl dist/; fi
 	@ls -l dist/*.whl
 
