@@ -1,0 +1,1 @@
+"""The tests of fused_rank; helpers are imported relatively."""

@@ -1,0 +1,138 @@
+"""One row a loss: its module, functional twin, reference and oracle, and the options worth crossing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fused_rank
+from fused_rank import functional, reference
+
+from . import oracle
+from .inputs import Inputs
+from .oracle import Rows
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loss:
+    name: str
+    module: type[nn.Module]
+    function: Callable[..., Tensor]
+    reference: Callable[..., Tensor]
+    rows: Callable[..., Rows]
+    options: list[Options] = field(repr=False)
+
+    def __call__(self, inputs: Inputs, **options: Any) -> Tensor:
+        value: Tensor = self.module(**options)(inputs.embeddings, inputs.labels, **inputs.keywords)
+        return value
+
+    def eager(self, inputs: Inputs, **options: Any) -> Tensor:
+        return self.reference(inputs.embeddings, inputs.labels, **inputs.keywords, **options)
+
+    def oracle(self, inputs: Inputs, **options: Any) -> Rows:
+        return self.rows(inputs.embeddings, inputs.labels, inputs.gallery, inputs.gallery_labels, **options)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+RANKED_LIST = Loss(
+    "ranked_list",
+    fused_rank.RankedListLoss,
+    functional.ranked_list_loss,
+    reference.ranked_list_loss,
+    oracle.ranked_list,
+    [
+        {"gradient": "query"},
+        {"gradient": "both"},
+        {"gradient": "exact"},
+        {"gradient": "exact", "temperature_pos": 5.0, "positive_mean": "all", "eps": 0.3},
+        {
+            "gradient": "both",
+            "temperature_pos": 5.0,
+            "alpha": 1.4,
+            "margin": 0.6,
+            "pos_weight": 0.3,
+            "eps": 1e-3,
+        },
+        {"gradient": "query", "temperature_pos": 20.0, "positive_mean": "all", "neg_weight": 0.4},
+        {"gradient": "query", "temperature_neg": 0.0, "alpha": 1.1, "margin": 0.9},
+        {"gradient": "exact", "temperature_neg": 130.0, "temperature_pos": 90.0},
+        {"gradient": "query", "temperature_neg": 130.0, "temperature_pos": 90.0, "eps": 1e-4},
+    ],
+)
+
+CONTRASTIVE = Loss(
+    "contrastive",
+    fused_rank.ContrastiveLoss,
+    functional.contrastive_loss,
+    reference.contrastive_loss,
+    oracle.contrastive,
+    [
+        {},
+        {"power": 1},
+        {"pos_margin": 0.4, "neg_margin": 1.3},
+        {"pos_margin": 0.5, "neg_margin": 0.8, "power": 1},
+        {"pos_margin": 5.0, "neg_margin": 0.0},
+    ],
+)
+
+TRIPLET = Loss(
+    "triplet",
+    fused_rank.TripletMarginLoss,
+    functional.triplet_margin_loss,
+    reference.triplet_margin_loss,
+    oracle.triplet_margin,
+    [
+        {"mining": "semihard"},
+        {"mining": "semihard", "margin": 0.05, "soft_margin": True},
+        {"mining": "hard"},
+        {"mining": "hard", "soft_margin": True, "margin": 0.0},
+        {"mining": "all"},
+        {"mining": "all", "margin": 0.5, "soft_margin": True},
+        {"mining": "semihard_all", "margin": 0.3},
+        {"mining": "semihard_all", "soft_margin": True},
+    ],
+)
+
+LOSSES = [RANKED_LIST, CONTRASTIVE, TRIPLET]
+
+# The first options of each loss and of each of its code paths, for tests that cross them with something else.
+MAIN_CASES = [
+    (RANKED_LIST, {"gradient": "query"}),
+    (RANKED_LIST, {"gradient": "both", "temperature_pos": 5.0}),
+    (RANKED_LIST, {"gradient": "exact", "temperature_pos": 5.0, "positive_mean": "all", "eps": 1e-2}),
+    (CONTRASTIVE, {"neg_margin": 1.2}),
+    (CONTRASTIVE, {"power": 1, "pos_margin": 0.3}),
+    (TRIPLET, {"mining": "semihard"}),
+    (TRIPLET, {"mining": "hard"}),
+    (TRIPLET, {"mining": "all"}),
+    (TRIPLET, {"mining": "all", "soft_margin": True}),
+    (TRIPLET, {"mining": "semihard_all"}),
+]
+
+
+def case_id(case: object) -> str | None:
+    """A readable id for a loss, its options or a dtype."""
+    if isinstance(case, tuple) and isinstance(case[0], Loss):
+        return f"{case[0]}-{options_id(case[1])}"
+    if isinstance(case, dict):
+        return options_id(case)
+    if isinstance(case, Loss):
+        return case.name
+    return str(case).removeprefix("torch.") if isinstance(case, torch.dtype) else None
+
+
+def options_id(options: Options) -> str:
+    return ",".join(str(v) if isinstance(v, str) else f"{k}={v}" for k, v in options.items()) or "default"
+
+
+def moves_gallery(options: Options, loss: Loss) -> bool:
+    """Whether a gallery may require grad: not under the ranked list loss's default gradient."""
+    return loss is not RANKED_LIST or options.get("gradient", "query") != "query"

@@ -1,0 +1,197 @@
+"""Bad input raises ValueError or TypeError that names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fused_rank
+from fused_rank import functional, mining, retrieval
+
+from .conftest import Backend
+from .losses import LOSSES, Loss, case_id
+
+X, L = torch.rand(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
+Y, LY = torch.rand(5, 4), torch.tensor([0, 1, 2, 0, 1])
+Error = type[Exception]
+
+# What is passed, the exception, and the words its message must hold: the argument, then what came.
+CALLS: dict[str, tuple[dict[str, Any], Error, list[str]]] = {
+    "a vector": ({"embeddings": torch.rand(6)}, ValueError, ["embeddings", "2", "1"]),
+    "a batch of matrices": ({"embeddings": torch.rand(6, 2, 2)}, ValueError, ["embeddings", "2", "3"]),
+    "a list": ({"embeddings": [[1.0], [2.0]]}, TypeError, ["embeddings", "Tensor", "list"]),
+    "integers": (
+        {"embeddings": torch.ones(6, 4, dtype=torch.int64)},
+        TypeError,
+        ["embeddings", "float", "int64"],
+    ),
+    "complex": (
+        {"embeddings": torch.ones(6, 4, dtype=torch.complex64)},
+        TypeError,
+        ["embeddings", "complex64"],
+    ),
+    "no rows": ({"embeddings": torch.rand(0, 4), "labels": L[:0]}, ValueError, ["embeddings", "0"]),
+    "no columns": ({"embeddings": torch.rand(6, 0)}, ValueError, ["embeddings", "0"]),
+    "no labels": ({"labels": None}, (ValueError, TypeError), ["labels"]),
+    "float labels": ({"labels": L.float()}, TypeError, ["labels", "int", "float32"]),
+    "labels as a list": ({"labels": [0, 0, 1, 1, 2, 2]}, TypeError, ["labels", "Tensor", "list"]),
+    "short labels": ({"labels": L[:5]}, ValueError, ["labels", "6", "5"]),
+    "matrix labels": ({"labels": L[:, None]}, ValueError, ["labels", "6, 1"]),
+    "scalar labels": ({"labels": L[0]}, ValueError, ["labels"]),
+    "labels elsewhere": ({"labels": L.to("meta")}, ValueError, ["labels", "cpu", "meta"]),
+    "gallery of another width": (
+        {"gallery": torch.rand(5, 3), "gallery_labels": LY},
+        ValueError,
+        ["gallery", "4", "3"],
+    ),
+    "gallery of rank 1": (
+        {"gallery": torch.rand(4), "gallery_labels": LY},
+        ValueError,
+        ["gallery", "2", "1"],
+    ),
+    "empty gallery": ({"gallery": Y[:0], "gallery_labels": LY[:0]}, ValueError, ["gallery", "0"]),
+    "gallery of another dtype": (
+        {"gallery": Y.double(), "gallery_labels": LY},
+        (ValueError, TypeError),
+        ["gallery", "float32", "float64"],
+    ),
+    "gallery elsewhere": (
+        {"gallery": Y.to("meta"), "gallery_labels": LY},
+        ValueError,
+        ["gallery", "cpu", "meta"],
+    ),
+    "integer gallery": ({"gallery": Y.long(), "gallery_labels": LY}, TypeError, ["gallery", "int64"]),
+    "gallery as a list": ({"gallery": [1.0], "gallery_labels": LY}, TypeError, ["gallery", "list"]),
+    "no gallery labels": ({"gallery": Y}, ValueError, ["gallery_labels"]),
+    "gallery labels alone": ({"gallery_labels": LY}, ValueError, ["gallery"]),
+    "gallery labels without labels": (
+        {"labels": None, "gallery": Y, "gallery_labels": LY},
+        ValueError,
+        ["labels"],
+    ),
+    "short gallery labels": (
+        {"gallery": Y, "gallery_labels": LY[:4]},
+        ValueError,
+        ["gallery_labels", "5", "4"],
+    ),
+    "float gallery labels": (
+        {"gallery": Y, "gallery_labels": LY.float()},
+        TypeError,
+        ["gallery_labels", "float32"],
+    ),
+    "unequal plain pairs": ({"labels": None, "gallery": Y}, ValueError, ["gallery", "6", "5"]),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("loss", LOSSES, ids=case_id)
+def test_calls(loss: Loss, name: str, backend: Backend) -> None:
+    given, error, words = CALLS[name]
+    arguments = {"embeddings": X, "labels": L, **given}
+    embeddings, labels = arguments.pop("embeddings"), arguments.pop("labels")
+    refused(lambda: loss.module()(embeddings, labels, **arguments), error, words)
+    refused(lambda: loss.function(embeddings, labels, **arguments), error, words)
+
+
+def refused(call: Callable[[], object], error: Error | tuple[Error, ...], words: list[str]) -> None:
+    with pytest.raises(error) as caught:
+        call()
+    message = str(caught.value)
+    missing = [word for word in words if not re.search(rf"(?<![a-z_]){re.escape(word)}", message)]
+    assert not missing, f"{message!r} does not speak of {missing}"
+
+
+OPTIONS: list[tuple[str, dict[str, Any], list[str]]] = [
+    (loss, {option: value}, [option, str(value)])
+    for loss, options in {
+        "ranked_list": {
+            "alpha": -1.0,
+            "margin": -0.5,
+            "temperature_neg": -1.0,
+            "temperature_pos": -2.0,
+            "pos_weight": -1.0,
+            "neg_weight": -1.0,
+            "gradient": "queries",
+            "positive_mean": "every",
+            "eps": -1e-3,
+        },
+        "contrastive": {"pos_margin": -0.1, "neg_margin": -1.0, "power": 3},
+        "triplet": {"margin": -0.2, "mining": "semi-hard"},
+    }.items()
+    for option, value in {**options, "metric": "manhattan", "reduction": "average"}.items()
+]
+BY_NAME = {loss.name: loss for loss in LOSSES}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"), OPTIONS, ids=lambda o: f"{o}" if isinstance(o, dict) else ""
+)
+def test_options(name: str, options: dict[str, Any], words: list[str], backend: Backend) -> None:
+    """Modules refuse on construction, functions when called."""
+    refused(lambda: BY_NAME[name].module(**options), ValueError, words)
+    refused(lambda: BY_NAME[name].function(X, L, **options), ValueError, words)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize(
+    ("name", "option"), [("ranked_list", "alpha"), ("contrastive", "neg_margin"), ("triplet", "margin")]
+)
+def test_non_finite_options(name: str, option: str, value: float, backend: Backend) -> None:
+    refused(lambda: BY_NAME[name].module(**{option: value}), ValueError, [option, str(value)])
+
+
+def index(*values: int) -> Tensor:
+    return torch.tensor(values)
+
+
+TRIPLETS: dict[str, tuple[Any, Error | tuple[Error, ...], list[str]]] = {
+    "out of range": ((index(0, 6), index(1, 1), index(2, 2)), ValueError, ["triplets", "6"]),
+    "negative": ((index(0, 1), index(1, -1), index(2, 2)), ValueError, ["triplets", "-1"]),
+    "unequal lengths": ((index(0, 1), index(1), index(2, 2)), ValueError, ["triplets"]),
+    "two of three": ((index(0), index(1)), (ValueError, TypeError), ["triplets", "2"]),
+    "floats": ((index(0).float(), index(1), index(2)), TypeError, ["triplets", "float32"]),
+    "matrices": ((index(0)[None], index(1)[None], index(2)[None]), ValueError, ["triplets"]),
+}
+
+
+@pytest.mark.parametrize("name", TRIPLETS)
+def test_triplets(name: str, backend: Backend) -> None:
+    given, error, words = TRIPLETS[name]
+    refused(lambda: functional.triplet_margin_loss(X, triplets=given), error, words)
+
+
+RETRIEVAL: dict[str, tuple[Callable[[], object], Error | tuple[Error, ...], list[str]]] = {
+    "k over N": (lambda: retrieval.topk(X, Y, 6), ValueError, ["k", "5", "6"]),
+    "k over N without itself": (
+        lambda: retrieval.topk(X, X, 6, exclude_self=True),
+        ValueError,
+        ["k", "5", "6"],
+    ),
+    "k of 0": (lambda: retrieval.topk(X, Y, 0), ValueError, ["k", "0"]),
+    "negative k": (lambda: retrieval.topk(X, Y, -1), ValueError, ["k", "-1"]),
+    "k as a float": (lambda: retrieval.topk(X, Y, 2.0), TypeError, ["k", "int", "float"]),
+    "widths": (lambda: retrieval.topk(X, torch.rand(5, 3), 2), ValueError, ["gallery", "4", "3"]),
+    "metric": (lambda: retrieval.topk(X, Y, 2, metric="l2"), ValueError, ["metric", "l2"]),
+    "integers": (lambda: retrieval.topk(X.long(), Y, 2), TypeError, ["queries", "int64"]),
+    "self of two sets": (lambda: retrieval.topk(X, Y, 2, exclude_self=True), ValueError, ["exclude_self"]),
+    "pairwise metric": (
+        lambda: functional.pairwise_distance(X, Y, metric="l1"),
+        ValueError,
+        ["metric", "l1"],
+    ),
+    "pairwise widths": (lambda: functional.pairwise_distance(X, Y[:, :3]), ValueError, ["y", "4", "3"]),
+    "paired lengths": (lambda: functional.paired_distance(X, Y), ValueError, ["y", "6", "5"]),
+    "mining labels": (lambda: mining.hard(X, L.float()), TypeError, ["labels", "float32"]),
+    "mining lengths": (lambda: mining.semihard(X, L[:3]), ValueError, ["labels", "6", "3"]),
+    "unknown backend": (lambda: fused_rank.use_backend("opencl"), ValueError, ["opencl", "eager"]),
+}
+
+
+@pytest.mark.parametrize("name", RETRIEVAL)
+def test_mining_and_retrieval(name: str, backend: Backend) -> None:
+    refused(*RETRIEVAL[name])

@@ -1,0 +1,121 @@
+"""torch.compile(fullgraph=True): one graph, equal to eager mode, with static and dynamic batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from .conftest import Backend
+from .gradient_error import assert_gradient_close, assert_value_close
+from .inputs import Inputs, make_inputs
+from .losses import CONTRASTIVE, MAIN_CASES, RANKED_LIST, TRIPLET, Loss, Options, case_id, moves_gallery
+from .tolerances import TOLERANCES
+
+Case = tuple[Loss, Options]
+Step = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
+
+
+@pytest.fixture(autouse=True)
+def fresh_dynamo() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def step(loss: Loss, options: Options) -> Step:
+    """A loss amid other operations, as in a training step."""
+    module = loss.module(**options)
+
+    def run(
+        x: Tensor, labels: Tensor, gallery: Tensor | None = None, gallery_labels: Tensor | None = None
+    ) -> Tensor:
+        form = {} if gallery is None else {"gallery": gallery.tanh(), "gallery_labels": gallery_labels}
+        value: Tensor = module(x.tanh(), labels, **form)
+        return value * 2
+
+    return run
+
+
+def assert_same(compiled: Step, plain: Step, inputs: Inputs, needs: tuple[bool, bool]) -> None:
+    results = []
+    for function in (compiled, plain):
+        leaves = inputs.leaves(needs=needs)
+        assert leaves.labels is not None
+        value = function(leaves.embeddings, leaves.labels, leaves.gallery, leaves.gallery_labels)
+        value.sum().backward()
+        results.append((value, [t.grad for t in leaves.tensors if t.requires_grad]))
+    (value, gradients), (expected, wanted) = results
+    tolerance = TOLERANCES[inputs.embeddings.dtype]
+    assert_value_close(value, expected, tolerance)
+    for actual, exact in zip(gradients, wanted, strict=True):
+        assert exact is not None
+        assert_gradient_close(actual, exact, tolerance)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("form", ["self", "two-set"])
+@pytest.mark.parametrize("case", MAIN_CASES, ids=case_id)
+def test_static(case: Case, form: str, reduction: str, backend: Backend, generator: torch.Generator) -> None:
+    loss, options = case
+    needs = (True, moves_gallery(options, loss))
+    function = step(loss, {**options, "reduction": reduction})
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    inputs = make_inputs(form, 24, 33, 8, torch.float32, generator).to(backend.device)
+    assert_same(compiled, function, inputs, needs)
+
+
+@pytest.mark.parametrize("form", ["self", "two-set"])
+@pytest.mark.parametrize("case", MAIN_CASES, ids=case_id)
+def test_dynamic_batch(case: Case, form: str, backend: Backend, generator: torch.Generator) -> None:
+    """Batches of many sizes through one compiled graph."""
+    loss, options = case
+    needs = (True, moves_gallery(options, loss))
+    function = step(loss, {**options, "reduction": "none"})
+    graphs = 0
+
+    def counting(graph: torch.fx.GraphModule, example: list[Tensor]) -> Callable[..., object]:
+        nonlocal graphs
+        graphs += 1
+        return torch._dynamo.lookup_backend("aot_eager")(graph, example)  # type: ignore[no-any-return]
+
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counting)
+    for m, n in ((24, 33), (70, 17), (130, 66)):
+        inputs = make_inputs(form, m, n, 8, torch.float32, generator).to(backend.device)
+        assert_same(compiled, function, inputs, needs)
+    assert graphs == 1
+
+
+@pytest.mark.parametrize("loss", [RANKED_LIST, CONTRASTIVE, TRIPLET], ids=case_id)
+def test_inductor(loss: Loss, backend: Backend, generator: torch.Generator) -> None:
+    function = step(loss, {})
+    inputs = make_inputs("self", 24, 0, 8, torch.float32, generator).to(backend.device)
+    assert_same(torch.compile(function, fullgraph=True), function, inputs, (True, False))
+
+
+def test_without_grad(backend: Backend, generator: torch.Generator) -> None:
+    function = step(RANKED_LIST, {})
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    inputs = make_inputs("self", 24, 0, 8, torch.float32, generator).to(backend.device)
+    assert inputs.labels is not None
+    with torch.no_grad():
+        assert_value_close(
+            compiled(inputs.embeddings, inputs.labels, None, None),
+            function(inputs.embeddings, inputs.labels, None, None),
+            TOLERANCES[torch.float32],
+        )
+
+
+def test_autocast(backend: Backend, generator: torch.Generator) -> None:
+    layer = torch.nn.Linear(8, 8).to(backend.device)
+    function = step(RANKED_LIST, {"gradient": "exact"})
+
+    def training_step(x: Tensor, labels: Tensor, *_: Tensor | None) -> Tensor:
+        with torch.autocast(backend.device, dtype=torch.bfloat16):
+            return function(layer(x), labels, None, None)
+
+    compiled = torch.compile(training_step, fullgraph=True, backend="aot_eager")
+    inputs = make_inputs("self", 24, 0, 8, torch.float32, generator).to(backend.device)
+    assert_same(compiled, training_step, inputs, (True, False))

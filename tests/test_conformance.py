@@ -1,0 +1,83 @@
+"""Every loss on every backend against the fp64 oracle: per-query losses, gradients of random upstreams.
+
+Options, shapes, dtypes, forms and metrics are crossed pairwise. Queries with a decision closer than rounding
+get no upstream gradient: there either answer is right (exact ties have their own tests, in test_ties.py).
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from .checks import check_against_oracle
+from .conftest import Backend
+from .inputs import make_inputs
+from .losses import LOSSES, Loss, options_id
+from .pairwise import Combo, pairwise
+from .tolerances import TOLERANCES
+
+SHAPES = [
+    (1, 3, 3),
+    (2, 5, 1),
+    (3, 2, 16),
+    (17, 40, 33),
+    (63, 64, 16),
+    (64, 63, 130),
+    (65, 129, 3),
+    (127, 65, 33),
+    (129, 300, 16),
+    (255, 64, 33),
+    (256, 257, 16),
+    (257, 256, 3),
+    (300, 127, 130),
+    (513, 65, 16),
+    (64, 513, 33),
+]
+METRICS = [
+    ("euclidean", True),
+    ("euclidean", False),
+    ("sqeuclidean", True),
+    ("sqeuclidean", False),
+    ("cosine", True),
+]
+
+
+def sensible(combo: Combo) -> bool:
+    """One-dimensional unit rows are ±1: every comparison is a tie."""
+    return combo["shape"][2] > 1 or not combo["metric"][1]
+
+
+CASES = [
+    (loss, combo)
+    for loss in LOSSES
+    for combo in pairwise(
+        {
+            "shape": SHAPES,
+            "options": loss.options,
+            "dtype": list(TOLERANCES),
+            "form": ["self", "two-set", "plain"],
+            "metric": METRICS,
+        },
+        sensible,
+    )
+]
+
+
+def name(case: tuple[Loss, Combo]) -> str:
+    loss, combo = case
+    m, n, d = combo["shape"]
+    metric, normalize = combo["metric"]
+    dtype = str(combo["dtype"]).removeprefix("torch.")
+    rows = f"{combo['form']}-{m}x{n}x{d}-{metric}{'-unit' * normalize}-{dtype}"
+    return f"{loss}-{options_id(combo['options'])}-{rows}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=name)
+def test_losses_and_gradients(case: tuple[Loss, Combo], backend: Backend, generator: torch.Generator) -> None:
+    loss, combo = case
+    metric, normalize = combo["metric"]
+    inputs = make_inputs(combo["form"], *combo["shape"], combo["dtype"], generator)
+    options = {**combo["options"], "metric": metric, "normalize": normalize}
+    upstream: Tensor = torch.randn(combo["shape"][0], generator=generator, dtype=torch.float64)
+    check_against_oracle(loss, options, inputs, upstream, backend.device)

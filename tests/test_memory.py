@@ -1,0 +1,67 @@
+"""No B×B tensor anywhere: the peak of a training step, in a process of its own, stays far below one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from .conftest import Backend
+
+ROWS = 16384  # one fp32 B×B tensor takes 1 GiB
+LIMIT_MIB = 200
+
+STEP = """
+import resource, sys
+import torch, fused_rank
+
+def peak():  # MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def step(rows, largest):
+    labels = torch.arange(rows) // 4
+    labels[:largest] = 0
+    x = torch.randn(rows, 32, requires_grad=True)
+    {call}
+    assert value.isfinite() and (x.grad is None or x.grad.isfinite().all())
+
+torch.set_num_threads(2)
+with fused_rank.use_backend({backend!r}):
+    step(256, 20)  # libraries, thread pools
+    before = peak()
+    step({rows}, 2000)
+print(peak() - before)
+"""
+TRAIN = "value = fused_rank.{}(x, labels); value.backward()"
+CALLS = {
+    "ranked list, query": TRAIN.format("RankedListLoss()"),
+    "ranked list, both": TRAIN.format("RankedListLoss(gradient='both')"),
+    "ranked list, exact": TRAIN.format("RankedListLoss(gradient='exact', temperature_pos=5.0)"),
+    "contrastive": TRAIN.format("ContrastiveLoss()"),
+    **{
+        f"triplet, {mining}": TRAIN.format(f"TripletMarginLoss(mining='{mining}')")
+        for mining in ("semihard", "hard", "all", "semihard_all")
+    },
+    "topk": "value = fused_rank.retrieval.topk(x.detach(), x.detach(), 10).values.sum()",
+    "mining.hard": "value = fused_rank.mining.hard(x.detach(), labels).negative.sum()",
+}
+
+
+def extra_peak(call: str, backend: str, rows: int = ROWS) -> float:
+    script = textwrap.dedent(STEP).format(call=call, backend=backend, rows=rows)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return float(run.stdout)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_peak_memory_of_a_training_step(call: str, backend: Backend) -> None:
+    assert extra_peak(CALLS[call], backend.name) < LIMIT_MIB
+
+
+def test_the_measurement_sees_a_distance_matrix(backend: Backend) -> None:
+    """A quarter of the rows, a sixteenth of the matrix: torch.cdist keeps 64 MiB, and more in backward."""
+    dense = "value = torch.cdist(x, x).square().mean(); value.backward()"
+    assert extra_peak(dense, backend.name, ROWS // 4) > 64

@@ -1,0 +1,153 @@
+"""Where |x|² + |y|² − 2x·y loses everything: (near) duplicates, collapsed batches and clusters, odd norms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from .checks import check_against_oracle, relaxed
+from .conftest import Backend
+from .inputs import Inputs, embed
+from .losses import CONTRASTIVE, MAIN_CASES, RANKED_LIST, TRIPLET, Loss, Options, case_id
+from .tolerances import TOLERANCES, Tolerance
+
+Case = tuple[Loss, Options]
+FLOAT = TOLERANCES[torch.float32]
+
+
+def noise(rows: int, width: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(rows, width, generator=generator, dtype=torch.float64)
+
+
+def upstream(rows: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(rows, generator=generator, dtype=torch.float64) + 0.5
+
+
+def no_gap(tolerance: Tolerance, gap: float) -> Tolerance:
+    return replace(tolerance, gap=gap)
+
+
+def clusters(arrangement: str, width: float, rows: int, generator: torch.Generator) -> Inputs:
+    """One or two points blown up to `width`, with labels in blocks, interleaved or random."""
+    member = torch.arange(rows) * 2 // rows if arrangement != "one" else torch.zeros(rows, dtype=torch.int64)
+    centre = noise(2, 32, generator)
+    centre /= centre.norm(dim=1, keepdim=True)
+    x = centre[member] + width * noise(rows, 32, generator) / 32**0.5
+    labels = {
+        "one": torch.arange(rows) // 4,
+        "two, own labels": member,
+        "two, interleaved labels": torch.arange(rows) % 2,
+        "two, many labels": torch.randint(0, rows // 8, (rows,), generator=generator),
+    }[arrangement]
+    shuffle = torch.randperm(rows, generator=generator)
+    return Inputs(x[shuffle].float(), labels[shuffle])
+
+
+COLLAPSED = [
+    (RANKED_LIST, {"gradient": "query"}),
+    (RANKED_LIST, {"gradient": "both"}),
+    (RANKED_LIST, {"gradient": "exact", "temperature_pos": 5.0, "alpha": 1.2, "margin": 1.2}),
+    (CONTRASTIVE, {}),
+    (TRIPLET, {"mining": "all", "soft_margin": True}),
+    (TRIPLET, {"mining": "all"}),
+]
+
+
+@pytest.mark.parametrize("normalize", [False, True], ids=["raw", "unit"])
+@pytest.mark.parametrize("width", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize(
+    "arrangement", ["one", "two, own labels", "two, interleaved labels", "two, many labels"]
+)
+@pytest.mark.parametrize("case", COLLAPSED, ids=case_id)
+def test_collapsed(
+    case: Case, arrangement: str, width: float, normalize: bool, backend: Backend, generator: torch.Generator
+) -> None:
+    loss, options = case
+    inputs = clusters(arrangement, width, 200, generator)
+    # Normalising rounds each row to 6e-8: directions between rows `width` apart are not known better.
+    tolerance = relaxed(FLOAT, max(1.0, 2e-7 / width / FLOAT.relative_l2)) if normalize else FLOAT
+    options = {**options, "normalize": normalize}
+    check_against_oracle(
+        loss, options, inputs, upstream(200, generator), backend.device, no_gap(tolerance, -1.0)
+    )
+
+
+@pytest.mark.parametrize("apart", [1e-3, 1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("case", MAIN_CASES, ids=case_id)
+def test_near_duplicates(case: Case, apart: float, backend: Backend, generator: torch.Generator) -> None:
+    """Every embedding has a positive and a negative twin close by."""
+    loss, options = case
+    base = embed(torch.arange(60), 24, generator)
+    x = torch.cat([base, base + apart * noise(60, 24, generator), base + apart * noise(60, 24, generator)])
+    labels = torch.arange(60).repeat(2)
+    inputs = Inputs(x.float(), torch.cat([labels, torch.arange(60) + 1000]))
+    check_against_oracle(
+        loss,
+        {**options, "normalize": False},
+        inputs,
+        upstream(180, generator),
+        backend.device,
+        no_gap(FLOAT, 1e-6),
+        decided=0.3,
+    )
+
+
+@pytest.mark.parametrize("normalize", [False, True], ids=["raw", "unit"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=case_id)
+@pytest.mark.parametrize("case", COLLAPSED, ids=case_id)
+def test_exact_duplicates(
+    case: Case, dtype: torch.dtype, normalize: bool, backend: Backend, generator: torch.Generator
+) -> None:
+    """Each row three times, twice under its label: a distance of 0 has a zero gradient, never NaN."""
+    loss, options = case
+    base = embed(torch.arange(40), 12, generator).to(dtype)
+    inputs = Inputs(base.repeat(3, 1), torch.cat([torch.arange(40).repeat(2), torch.arange(40) + 500]))
+    check_against_oracle(
+        loss,
+        {**options, "normalize": normalize},
+        inputs,
+        upstream(120, generator),
+        backend.device,
+        no_gap(TOLERANCES[dtype], -1.0),
+    )
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+@pytest.mark.parametrize("case", MAIN_CASES, ids=case_id)
+def test_all_rows_equal(case: Case, metric: str, backend: Backend) -> None:
+    loss, options = case
+    row = torch.tensor([[0.3, -1.7, 0.9, 0.1, 2.2]])
+    inputs = Inputs(row.repeat(70, 1), torch.arange(70) % 9).to(backend.device).leaves()
+    value = loss(inputs, **options, metric=metric, reduction="none")
+    value.sum().backward()
+    expected = loss.oracle(inputs.oracle(), **options, metric=metric).reduce("none")
+    torch.testing.assert_close(value.double().cpu(), expected, rtol=1e-6, atol=1e-6)
+    assert inputs.embeddings.grad is not None
+    assert inputs.embeddings.grad.abs().max() <= (0 if metric == "euclidean" else 1e-5)
+
+
+@pytest.mark.parametrize("normalize", [False, True], ids=["raw", "unit"])
+@pytest.mark.parametrize("scale", [1e-4, 1e4, None], ids=["small", "large", "mixed"])
+@pytest.mark.parametrize("case", MAIN_CASES, ids=case_id)
+def test_norms(
+    case: Case, scale: float | None, normalize: bool, backend: Backend, generator: torch.Generator
+) -> None:
+    loss, options = case
+    labels = torch.randint(0, 30, (130,), generator=generator)
+    size = scale or (10 ** torch.linspace(-4, 4, 130, dtype=torch.float64))[:, None]
+    inputs = Inputs((embed(labels, 20, generator) * size).float(), labels)
+    if loss is TRIPLET and not normalize and not options.get("soft_margin"):
+        options = {**options, "margin": 0.2 * (scale or 1)}
+    gap = FLOAT.gap if normalize else FLOAT.gap * (scale or 1)
+    check_against_oracle(
+        loss,
+        {**options, "normalize": normalize},
+        inputs,
+        upstream(130, generator),
+        backend.device,
+        replace(FLOAT, gap=gap, atol=FLOAT.atol * (1 if normalize else (scale or 1e4))),
+        decided=0.25,
+    )

@@ -1,0 +1,151 @@
+"""torch.library.opcheck on every operator of every backend: schema, aliasing and fakes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from .conftest import Backend
+from .inputs import Inputs, make_inputs
+from .losses import case_id
+
+Arguments = tuple[Any, ...]
+NAMESPACES = {"cpp": "fused_rank", "eager": "fused_rank_eager"}
+RANKED_LIST = [1.2, 0.4, 10.0, 2.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+EXACT = [1.2, 0.4, 10.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1e-3]
+CONTRASTIVE = [0.0, 1.0, 2.0]
+UTILITIES = (
+    "test_schema",
+    "test_faketensor",
+)  # autograd is registered by autograd.Function, outside the operators
+
+forms = pytest.mark.parametrize("form", ["self", "two-set", "plain"])
+dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=case_id)
+
+
+def operator(backend: Backend, name: str) -> Any:
+    return getattr(getattr(torch.ops, NAMESPACES[backend.name]), name).default
+
+
+def check(backend: Backend, name: str, *arguments: Any) -> Any:
+    op = operator(backend, name)
+    torch.library.opcheck(op, arguments, test_utils=UTILITIES)
+    return op(*arguments)
+
+
+def data(form: str, dtype: torch.dtype, generator: torch.Generator, device: str) -> tuple[Tensor | None, ...]:
+    inputs: Inputs = make_inputs(form, 70, 133, 9, dtype, generator).to(device)
+    return inputs.embeddings, inputs.labels, inputs.gallery, inputs.gallery_labels
+
+
+@forms
+@dtypes
+@pytest.mark.parametrize(
+    ("term", "params", "fused"),
+    [
+        ("ranked_list", RANKED_LIST, "query"),
+        ("ranked_list", RANKED_LIST, "none"),
+        ("ranked_list", EXACT, "none"),
+        ("contrastive", CONTRASTIVE, "both"),
+        ("contrastive", CONTRASTIVE, "none"),
+    ],
+)
+def test_pair_operators(
+    term: str,
+    params: list[float],
+    fused: str,
+    form: str,
+    dtype: torch.dtype,
+    backend: Backend,
+    generator: torch.Generator,
+) -> None:
+    given = data(form, dtype, generator, backend.device)
+    rows, *kept = check(backend, "pair_forward", *given, term, params, "euclidean", True, fused)
+    channels = len(rows) // 3
+    grad = torch.ones(channels, 70, dtype=rows.dtype, device=rows.device)
+    for need_x, need_gallery in ((True, form != "self" and fused != "query"), (True, False)):
+        check(
+            backend,
+            "pair_backward",
+            grad,
+            *given,
+            term,
+            params,
+            "euclidean",
+            True,
+            fused == "query",
+            *kept,
+            need_x,
+            need_gallery,
+        )
+
+
+@forms
+@dtypes
+@pytest.mark.parametrize("mining", ["hard", "semihard", "all", "semihard_all"])
+def test_triplet_operators(
+    mining: str, form: str, dtype: torch.dtype, backend: Backend, generator: torch.Generator
+) -> None:
+    given = data(form, dtype, generator, backend.device)
+    options = (mining, 0.2, False, "euclidean", True)
+    rows, state, live = check(backend, "triplet_forward", *given, *options)
+    grad = torch.ones(1, 70, dtype=rows.dtype, device=rows.device)
+    check(backend, "triplet_backward", grad, *given, *options, state, live, rows, True, form != "self")
+
+
+@forms
+@dtypes
+def test_mining_operators(
+    form: str, dtype: torch.dtype, backend: Backend, generator: torch.Generator
+) -> None:
+    given = data(form, dtype, generator, backend.device)
+    check(backend, "mine_hard", *given, "euclidean", True)
+    check(backend, "mine_semihard", *given, "euclidean", True)
+
+
+@dtypes
+def test_topk_operator(dtype: torch.dtype, backend: Backend, generator: torch.Generator) -> None:
+    queries, _, gallery, _ = data("two-set", dtype, generator, backend.device)
+    check(backend, "topk", queries, gallery, 5, "dot", False, False)
+    check(backend, "topk", queries, None, 5, "euclidean", True, True)
+
+
+@dtypes
+def test_indexed_distance_operators(dtype: torch.dtype, backend: Backend, generator: torch.Generator) -> None:
+    x, _, y, _ = data("two-set", dtype, generator, backend.device)
+    i, j = (torch.randint(0, 70, (2, 40), generator=generator)).to(backend.device)
+    for gallery, first, second in ((y, i, j), (None, i, j), (x, None, None)):
+        d = check(backend, "indexed_distance", x, gallery, first, second, "euclidean", True)
+        check(
+            backend,
+            "indexed_distance_backward",
+            torch.ones_like(d),
+            x,
+            gallery,
+            first,
+            second,
+            "euclidean",
+            True,
+            True,
+            gallery is not None,
+        )
+
+
+def test_every_operator_is_checked() -> None:
+    from fused_rank.ops.schemas import SCHEMAS
+
+    tested = {
+        "pair_forward",
+        "pair_backward",
+        "triplet_forward",
+        "triplet_backward",
+        "mine_hard",
+        "mine_semihard",
+        "topk",
+        "indexed_distance",
+        "indexed_distance_backward",
+    }
+    assert set(SCHEMAS) == tested
