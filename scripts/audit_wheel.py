@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
@@ -18,8 +19,15 @@ LIBTORCH = re.compile(r"^_Z.*(?<!\d)(?:2at|3c10|5torch)(?=\d|[A-Z])")
 ALLOWED = re.compile(r"^(libstdc\+\+|libgcc_s|libc|libm|libpthread|ld-linux.*|libtorch_cpu|libc10)\.so")
 
 
+def section(elf: ELFFile, name: str) -> Any:
+    found = elf.get_section_by_name(name)
+    if found is None:
+        raise ValueError(f"no section {name}: not a shared object")
+    return found
+
+
 def undefined_symbols(elf: ELFFile) -> list[str]:
-    symbols = elf.get_section_by_name(".dynsym").iter_symbols()
+    symbols = section(elf, ".dynsym").iter_symbols()
     return [
         s.name
         for s in symbols
@@ -28,7 +36,7 @@ def undefined_symbols(elf: ELFFile) -> list[str]:
 
 
 def needed_libraries(elf: ELFFile) -> list[str]:
-    tags = elf.get_section_by_name(".dynamic").iter_tags()
+    tags = section(elf, ".dynamic").iter_tags()
     return [tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"]
 
 
