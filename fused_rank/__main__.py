@@ -1,0 +1,47 @@
+"""``python -m fused_rank info``: what is installed, which backend serves what, and why the others don't."""
+
+import argparse
+import platform
+
+import torch
+
+from . import __version__, backends
+from .ops import dispatch, library
+
+
+def info() -> str:
+    """The report, as text."""
+    reason = library.load()
+    lines = [
+        f"fused_rank {__version__}",
+        f"torch      {torch.__version__} ({torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()})",
+        f"python     {platform.python_version()} on {platform.system()} {platform.machine()}",
+        f"extension  {library.loaded_file().name}: {library.runtime_info()}"  # type: ignore[union-attr]
+        if reason is None
+        else f"extension  none: {reason}",
+        f"forced     {dispatch.forced() or 'no backend (use_backend, FUSED_RANK_BACKEND)'}",
+        "",
+    ]
+    table = backends()
+    width = max(map(len, table))
+    names = list(dispatch.BACKENDS)
+    lines.append(" " * width + "".join(f"  {name:7}" for name in names))
+    for operation, served in table.items():
+        lines.append(
+            f"{operation:{width}}" + "".join(f"  {'no' if served[name] else 'yes':7}" for name in names)
+        )
+    reasons = {(name, why): None for served in table.values() for name, why in served.items() if why}
+    lines += [f"{name}: {why}" for name, why in reasons]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse the command line and print."""
+    parser = argparse.ArgumentParser(prog="python -m fused_rank")
+    parser.add_argument("command", choices=["info"], help="info: versions and backends")
+    parser.parse_args()
+    print(info())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Accurate squared distances of a block of rows to a gallery, and their derivative, with the product's memory only.
+
+|x|² + |y|² − 2x·y loses everything where x and y nearly coincide. Distances don't move under translation, so both sides are
+centred first, by the gallery's mean or, where the block is a tight cluster, by its own; whatever still cancels is
+recomputed, value and derivative, from the difference of the rows as they came.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .options import RetrievalMetric
+
+_BLOCK_ELEMENTS = 1 << 22  # of one [m, N] matrix
+_SLAB_ELEMENTS = 1 << 20  # of one [L, D] matrix of differences
+_TIGHT = 0.1  # a block is centred by itself below this share of its mean's squared length
+
+
+def row_blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of at most 2²² / columns rows (but at least 32) that cover `rows`."""
+    step = min(max(_BLOCK_ELEMENTS // max(columns, 1), 32), 1024)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def pair_slabs(pairs: int, width: int) -> Iterator[slice]:
+    """Slices over a list of pairs whose differences [L, D] fit the cache."""
+    step = max(_SLAB_ELEMENTS // max(width, 1), 1)
+    for start in range(0, pairs, step):
+        yield slice(start, min(start + step, pairs))
+
+
+def cancellation_threshold(dtype: torch.dtype) -> float:
+    """Below this share of |x|² + |y|² a squared distance is recomputed from the difference."""
+    return 1e-2 if dtype == torch.float32 else 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Squared distances of m queries to the whole gallery, and what their derivative needs."""
+
+    squared: Tensor  # [m, N]
+    queries: Tensor  # [m, D] as they came
+    gallery: Tensor  # [N, D] as they came
+    centred_queries: Tensor  # [m, D]
+    centred_gallery: Tensor  # [N, D]
+    near: tuple[Tensor, Tensor]  # row and column of the pairs that were recomputed
+
+    def pull_back(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ_j w_ij (x_i − y_j) for the queries [m, D] and the opposite sum for the gallery [N, D]; overwrites weights."""
+        i, j = self.near
+        near_weights = weights[i, j].unsqueeze(1)
+        weights[i, j] = 0
+        x, y = self.centred_queries, self.centred_gallery
+        grad_queries = torch.addmm(weights.sum(1, keepdim=True) * x, weights, y, alpha=-1)
+        grad_gallery = torch.addmm(weights.sum(0).unsqueeze(1) * y, weights.t(), x, alpha=-1)
+        for slab in pair_slabs(i.shape[0], x.shape[1]):
+            force = near_weights[slab] * (self.queries[i[slab]] - self.gallery[j[slab]])
+            grad_queries.index_add_(0, i[slab], force)
+            grad_gallery.index_add_(0, j[slab], force, alpha=-1)
+        return grad_queries, grad_gallery
+
+
+class Gallery:
+    """A gallery [N, D] prepared for many blocks of queries."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+        self.mean = rows.mean(0)
+        self.centred = rows - self.mean
+        self.squared = (self.centred * self.centred).sum(1)
+
+    def block(self, queries: Tensor) -> Block:
+        """Squared distances of queries [m, D] to every row."""
+        x, y, y_squared = queries - self.mean, self.centred, self.squared
+        x_squared = (x * x).sum(1)
+        own_mean = queries.mean(0)
+        offset = own_mean - self.mean
+        spread = x_squared.mean() - offset.dot(offset)
+        if spread < _TIGHT * offset.dot(offset):
+            x, y = queries - own_mean, self.rows - own_mean
+            x_squared, y_squared = (x * x).sum(1), (y * y).sum(1)
+        lengths = x_squared.unsqueeze(1) + y_squared
+        squared = torch.addmm(lengths, x, y.t(), alpha=-2)
+        i, j = (squared < cancellation_threshold(x.dtype) * lengths).nonzero(as_tuple=True)
+        for slab in pair_slabs(i.shape[0], x.shape[1]):
+            squared[i[slab], j[slab]] = squared_differences(queries, i[slab], self.rows, j[slab])
+        return Block(squared.clamp_(min=0), queries, self.rows, x, y, (i, j))
+
+
+def squared_differences(x: Tensor, i: Tensor, y: Tensor, j: Tensor) -> Tensor:
+    """|x_i − y_j|² of each listed pair, [L]."""
+    difference = x[i] - y[j]
+    return (difference * difference).sum(1)
+
+
+def to_metric(squared: Tensor, metric: RetrievalMetric) -> Tensor:
+    """The metric's value from squared distances (of unit rows, for cosine)."""
+    if metric == "euclidean":
+        return squared.sqrt()
+    return squared.clone() if metric == "sqeuclidean" else squared / 2
+
+
+def pull_back_weights(grad: Tensor, distance: Tensor, metric: RetrievalMetric) -> Tensor:
+    """The factor of (x_i − y_j) in the derivative of the metric; zero at zero euclidean distance."""
+    if metric == "euclidean":
+        return (grad / distance).masked_fill_(distance == 0, 0)
+    return 2 * grad if metric == "sqeuclidean" else grad.clone()

@@ -1,0 +1,162 @@
+"""Which backend runs an operation: by default the fastest that serves it, or the one asked for by name.
+
+The choice is process-wide. A backend asked for by name that cannot serve raises with the reason; it is never replaced.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from . import eager_library, library
+from .schemas import SCHEMAS
+
+# public operation -> the operators it needs
+OPERATIONS: dict[str, tuple[str, ...]] = {
+    "ranked_list_loss": ("pair_forward", "pair_backward"),
+    "contrastive_loss": ("pair_forward", "pair_backward"),
+    "triplet_margin_loss": (
+        "triplet_forward",
+        "triplet_backward",
+        "indexed_distance",
+        "indexed_distance_backward",
+    ),
+    "mining.hard": ("mine_hard",),
+    "mining.semihard": ("mine_semihard",),
+    "retrieval.topk": ("topk",),
+    "paired_distance": ("indexed_distance", "indexed_distance_backward"),
+}
+
+
+class Backend:
+    """One implementation of the operators. Attributes named like the schemas hold the operators themselves."""
+
+    pair_forward: Callable[..., Any]
+    pair_backward: Callable[..., Any]
+    triplet_forward: Callable[..., Any]
+    triplet_backward: Callable[..., Any]
+    mine_hard: Callable[..., Any]
+    mine_semihard: Callable[..., Any]
+    topk: Callable[..., Any]
+    indexed_distance: Callable[..., Any]
+    indexed_distance_backward: Callable[..., Any]
+
+    def __init__(self, name: str, namespace: str, device_type: str | None, missing: str | None) -> None:
+        self.name = name
+        self.device_type = device_type  # None: any
+        self.missing = missing  # why nothing works
+        if missing is None:
+            for operator in SCHEMAS:
+                packet = getattr(getattr(torch.ops, namespace), operator, None)
+                if packet is not None:
+                    setattr(self, operator, packet.default)
+
+    def unavailable(self, operation: str, device_type: str) -> str | None:
+        """Why `operation` cannot run here on such tensors, or None when it can."""
+        if self.missing is not None:
+            return self.missing
+        if self.device_type is not None and device_type != self.device_type:
+            return f"it serves {self.device_type} tensors, these are on {device_type}"
+        for operator in OPERATIONS[operation]:
+            if operator not in self.__dict__:
+                return f"it has no operator {operator}"
+        return None
+
+
+# fastest first; a new backend joins here
+BACKENDS: dict[str, Backend] = {
+    "cpp": Backend("cpp", library.NAMESPACE, "cpu", library.load()),
+    "eager": Backend("eager", eager_library.NAMESPACE, None, None),
+}
+
+_forced: str | None = os.environ.get("FUSED_RANK_BACKEND") or None
+
+
+def forced() -> str | None:
+    """The backend asked for by name, if any."""
+    return _forced
+
+
+def select(operation: str, device_type: str) -> Backend:
+    """The backend for an operation on tensors of a device type."""
+    if _forced is not None:
+        backend = _named(_forced)
+        reason = backend.unavailable(operation, device_type)
+        if reason is not None:
+            raise RuntimeError(f"backend {_forced!r} cannot serve {operation}: {reason}")
+        return backend
+    for backend in BACKENDS.values():
+        if backend.unavailable(operation, device_type) is None:
+            return backend
+    raise RuntimeError(f"no backend serves {operation} on {device_type} tensors")
+
+
+def _named(name: str) -> Backend:
+    if name not in BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {name!r}")
+    return BACKENDS[name]
+
+
+def backends() -> dict[str, dict[str, str | None]]:
+    """For each operation and backend: None where it serves, otherwise the reason why not.
+
+    >>> import fused_rank
+    >>> fused_rank.backends()["retrieval.topk"]["eager"] is None
+    True
+    """
+    return {
+        operation: {
+            name: backend.unavailable(operation, backend.device_type or "cpu")
+            for name, backend in BACKENDS.items()
+        }
+        for operation in OPERATIONS
+    }
+
+
+class use_backend:  # noqa: N801 - reads as a function, works as a context manager too
+    """Use one backend for everything from now on, or inside a ``with`` block; None goes back to the default choice.
+
+    The choice holds for the whole process, like the environment variable ``FUSED_RANK_BACKEND`` that presets it.
+
+    Raises:
+        ValueError: no backend has that name.
+        RuntimeError: the backend cannot serve here; the message says why.
+
+    >>> import fused_rank
+    >>> with fused_rank.use_backend("eager"):
+    ...     pass
+    """
+
+    def __init__(self, name: str | None) -> None:
+        global _forced
+        if name is not None and (missing := _named(name).missing) is not None:
+            raise RuntimeError(f"backend {name!r} cannot serve: {missing}")
+        self._previous = _forced
+        _forced = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        global _forced
+        _forced = self._previous
+
+
+def _fallback_reason(device_type: str) -> str | None:
+    """Why the eager backend was chosen for lack of a better one; None when it was asked for."""
+    if _forced is not None:
+        return None
+    if device_type == "cpu":
+        return (
+            f"fused_rank runs its eager backend, several times slower: {BACKENDS['cpp'].missing}."
+            " Install a wheel for this platform, or a C++20 compiler and run `pip install --no-build-isolation .` in the"
+            " source tree; `python -m fused_rank info` tells more, fused_rank.use_backend('eager') silences this."
+        )
+    return (
+        f"fused_rank has no compiled backend for {device_type} tensors yet and runs its eager one: chunked PyTorch,"
+        " the same results and O(chunk·N) memory, but slower; fused_rank.use_backend('eager') silences this."
+    )
+
+
+eager_library.on_fallback(_fallback_reason)

@@ -1,0 +1,176 @@
+"""Shapes and dtypes of every operator's results, for torch.compile and opcheck; no data is touched.
+
+`compiled` says whether the backend keeps state between forward and backward (the eager one recomputes instead).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..reference.distance import accumulation_dtype
+from .schemas import PAIR_CHANNELS, PAIR_STATE_ROWS, triplet_state_rows
+
+_TILE = 64
+
+
+def _gradient(source: Tensor | None, needed: bool, like: Tensor) -> Tensor:
+    if source is None or not needed:
+        return like.new_empty(0)
+    return source.new_empty(source.shape)
+
+
+def _backward(x: Tensor, gallery: Tensor | None, need_x: bool, need_gallery: bool) -> tuple[Tensor, Tensor]:
+    return _gradient(x, need_x, x), _gradient(gallery, need_gallery, x)
+
+
+def _live_tiles(x: Tensor, gallery: Tensor | None) -> Tensor:
+    columns = x.shape[0] if gallery is None else gallery.shape[0]
+    tiles = ((x.shape[0] + _TILE - 1) // _TILE) * ((columns + _TILE - 1) // _TILE)
+    return x.new_empty(tiles, dtype=torch.uint8)
+
+
+def fake_kernels(*, compiled: bool) -> dict[str, Callable[..., Any]]:
+    """One fake for each schema."""
+
+    def pair_forward(
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        term: str,
+        params: list[float],
+        metric: str,
+        normalize: bool,
+        fused: str,
+    ) -> tuple[Tensor, ...]:
+        dtype, rows = accumulation_dtype(x.dtype), x.shape[0]
+        empty = x.new_empty(0, dtype=dtype)
+        result = x.new_empty(3 * PAIR_CHANNELS[term], rows, dtype=dtype)
+        if not compiled:
+            return result, empty, x.new_empty(0, dtype=torch.uint8), empty.clone(), empty.clone()
+        state = x.new_empty(PAIR_STATE_ROWS[term], rows, dtype=dtype)
+        grad_x = empty if fused == "none" else x.new_empty(2, *x.shape, dtype=dtype)
+        both = fused == "both" and gallery is not None
+        grad_gallery = (
+            gallery.new_empty(2, *gallery.shape, dtype=dtype)
+            if both and gallery is not None
+            else empty.clone()
+        )
+        return result, state, _live_tiles(x, gallery), grad_x, grad_gallery
+
+    def pair_backward(
+        grad_sums: Tensor,
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        term: str,
+        params: list[float],
+        metric: str,
+        normalize: bool,
+        query_only: bool,
+        state: Tensor,
+        live: Tensor,
+        grad_x: Tensor,
+        grad_gallery: Tensor,
+        need_x: bool,
+        need_gallery: bool,
+    ) -> tuple[Tensor, Tensor]:
+        return _backward(x, gallery, need_x, need_gallery)
+
+    def triplet_forward(
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        mining: str,
+        margin: float,
+        soft_margin: bool,
+        metric: str,
+        normalize: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows = x.new_empty(3, x.shape[0], dtype=accumulation_dtype(x.dtype))
+        if not compiled:
+            return rows, x.new_empty(0, dtype=torch.int32), x.new_empty(0, dtype=torch.uint8)
+        state = x.new_empty(triplet_state_rows(mining), x.shape[0], dtype=torch.int32)
+        return rows, state, _live_tiles(x, gallery)
+
+    def triplet_backward(
+        grad_sums: Tensor,
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        mining: str,
+        margin: float,
+        soft_margin: bool,
+        metric: str,
+        normalize: bool,
+        state: Tensor,
+        live: Tensor,
+        rows: Tensor,
+        need_x: bool,
+        need_gallery: bool,
+    ) -> tuple[Tensor, Tensor]:
+        return _backward(x, gallery, need_x, need_gallery)
+
+    def mine_hard(
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        metric: str,
+        normalize: bool,
+    ) -> tuple[Tensor, Tensor]:
+        index = x.new_empty(x.shape[0], dtype=torch.int64)
+        return index, torch.empty_like(index)
+
+    def mine_semihard(
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        metric: str,
+        normalize: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        index = x.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
+        return index, torch.empty_like(index), torch.empty_like(index)
+
+    def topk(
+        queries: Tensor, gallery: Tensor | None, k: int, metric: str, normalize: bool, exclude_self: bool
+    ) -> tuple[Tensor, Tensor]:
+        values = queries.new_empty(queries.shape[0], k, dtype=accumulation_dtype(queries.dtype))
+        return values, torch.empty_like(values, dtype=torch.int64)
+
+    def indexed_distance(
+        x: Tensor, gallery: Tensor | None, i: Tensor | None, j: Tensor | None, metric: str, normalize: bool
+    ) -> Tensor:
+        length = x.shape[0] if i is None else i.shape[0]
+        return x.new_empty(length, dtype=accumulation_dtype(x.dtype))
+
+    def indexed_distance_backward(
+        grad: Tensor,
+        x: Tensor,
+        gallery: Tensor | None,
+        i: Tensor | None,
+        j: Tensor | None,
+        metric: str,
+        normalize: bool,
+        need_x: bool,
+        need_gallery: bool,
+    ) -> tuple[Tensor, Tensor]:
+        return _backward(x, gallery, need_x, need_gallery)
+
+    return {
+        "pair_forward": pair_forward,
+        "pair_backward": pair_backward,
+        "triplet_forward": triplet_forward,
+        "triplet_backward": triplet_backward,
+        "mine_hard": mine_hard,
+        "mine_semihard": mine_semihard,
+        "topk": topk,
+        "indexed_distance": indexed_distance,
+        "indexed_distance_backward": indexed_distance_backward,
+    }

@@ -1,0 +1,49 @@
+"""The operators of a backend: one set of schemas that each backend registers in its own namespace."""
+
+SCHEMAS: dict[str, str] = {
+    "pair_forward": (
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str term, float[] params, str metric,"
+        " bool normalize, str fused) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    ),
+    "pair_backward": (
+        "(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str term,"
+        " float[] params, str metric, bool normalize, bool query_only, Tensor state, Tensor live, Tensor grad_x,"
+        " Tensor grad_gallery, bool need_x, bool need_gallery) -> (Tensor, Tensor)"
+    ),
+    "triplet_forward": (
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str mining, float margin,"
+        " bool soft_margin, str metric, bool normalize) -> (Tensor, Tensor, Tensor)"
+    ),
+    "triplet_backward": (
+        "(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str mining,"
+        " float margin, bool soft_margin, str metric, bool normalize, Tensor state, Tensor live, Tensor rows,"
+        " bool need_x, bool need_gallery) -> (Tensor, Tensor)"
+    ),
+    "mine_hard": (
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize)"
+        " -> (Tensor, Tensor)"
+    ),
+    "mine_semihard": (
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize)"
+        " -> (Tensor, Tensor, Tensor)"
+    ),
+    "topk": (
+        "(Tensor queries, Tensor? gallery, int k, str metric, bool normalize, bool exclude_self) -> (Tensor, Tensor)"
+    ),
+    "indexed_distance": (
+        "(Tensor x, Tensor? gallery, Tensor? i, Tensor? j, str metric, bool normalize) -> Tensor"
+    ),
+    "indexed_distance_backward": (
+        "(Tensor grad, Tensor x, Tensor? gallery, Tensor? i, Tensor? j, str metric, bool normalize, bool need_x,"
+        " bool need_gallery) -> (Tensor, Tensor)"
+    ),
+}
+
+# channels of each pair term, and rows of the state that the compiled forward keeps for its backward
+PAIR_CHANNELS = {"ranked_list": 1, "contrastive": 2}
+PAIR_STATE_ROWS = {"ranked_list": 4, "contrastive": 0}
+
+
+def triplet_state_rows(mining: str) -> int:
+    """Rows of the compiled triplet state."""
+    return 2 if mining == "hard" else 64

@@ -1,0 +1,152 @@
+"""Every check of what a user passes, once, before any backend sees it.
+
+`ValueError` for a wrong value or shape, `TypeError` for a wrong type or dtype: the argument, what was expected, what came.
+The messages are built only on failure, and the conditions are plain comparisons that torch.compile can trace.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """A word out of a few."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_number(name: str, value: object, *, minimum: float = 0.0) -> None:
+    """A finite Python number, not below `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not minimum <= value < float("inf"):
+        raise ValueError(f"{name}: expected a finite number >= {minimum:g}, got {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+
+
+def check_rows(name: str, x: Any) -> None:
+    """Embeddings: a non-empty dense matrix of floats."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
+    if x.dtype not in _FLOATS:
+        raise TypeError(f"{name}: expected dtype float32, float64, bfloat16 or float16, got {_dtype(x)}")
+    if x.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense (strided) tensor, got layout {x.layout}")
+    if x.dim() != 2:
+        raise ValueError(f"{name}: expected 2 dimensions [rows, width], got shape {tuple(x.shape)}")
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        raise ValueError(f"{name}: expected at least one row and one column, got shape {tuple(x.shape)}")
+
+
+def check_same_space(name: str, y: Tensor, other_name: str, x: Tensor) -> None:
+    """Two sets of rows that are compared with each other: same width, dtype and device."""
+    if y.shape[1] != x.shape[1]:
+        raise ValueError(f"{name}: expected width {x.shape[1]} as {other_name} has, got {y.shape[1]}")
+    if y.dtype != x.dtype:
+        raise TypeError(f"{name}: expected dtype {_dtype(x)} as {other_name} has, got {_dtype(y)}")
+    if y.device != x.device:
+        raise ValueError(f"{name}: expected device {x.device} as {other_name} has, got {y.device}")
+
+
+def check_labels(name: str, labels: Any, rows_name: str, rows: Tensor) -> Tensor:
+    """Integer labels, one a row; returned as int64."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor of integers, got {type(labels).__name__}")
+    if labels.dtype != torch.int64:
+        if labels.is_floating_point() or labels.is_complex():
+            raise TypeError(f"{name}: expected an integer dtype, got {_dtype(labels)}")
+        labels = labels.to(torch.int64)
+    if labels.dim() != 1 or labels.shape[0] != rows.shape[0]:
+        raise ValueError(
+            f"{name}: expected shape ({rows.shape[0]},) as {rows_name} has, got {tuple(labels.shape)}"
+        )
+    if labels.device != rows.device:
+        raise ValueError(f"{name}: expected device {rows.device} as {rows_name} has, got {labels.device}")
+    return labels
+
+
+def check_pairs(
+    embeddings: Any, labels: Any, gallery: Any, gallery_labels: Any, *, labels_needed: bool = True
+) -> tuple[Tensor | None, Tensor | None]:
+    """The four data arguments of every loss and miner; returns the labels of both sides as int64."""
+    check_rows("embeddings", embeddings)
+    if gallery is None:
+        if gallery_labels is not None:
+            raise ValueError("gallery_labels: expected None without a gallery, got labels")
+        if labels is None:
+            if labels_needed:
+                raise ValueError(
+                    "labels: expected a tensor of integers (they may be left out only with a gallery), got None"
+                )
+            return None, None
+        return check_labels("labels", labels, "embeddings", embeddings), None
+    check_rows("gallery", gallery)
+    check_same_space("gallery", gallery, "embeddings", embeddings)
+    if labels is None and gallery_labels is None:
+        if labels_needed and embeddings.shape[0] != gallery.shape[0]:
+            raise ValueError(
+                f"gallery: expected {embeddings.shape[0]} rows as embeddings has (without labels row i's positive is"
+                f" gallery row i), got {gallery.shape[0]}"
+            )
+        return None, None
+    if labels is None:
+        raise ValueError("labels: expected a tensor of integers since gallery_labels were given, got None")
+    if gallery_labels is None:
+        raise ValueError(
+            "gallery_labels: expected a tensor of integers since labels and a gallery were given, got None"
+        )
+    return (
+        check_labels("labels", labels, "embeddings", embeddings),
+        check_labels("gallery_labels", gallery_labels, "gallery", gallery),
+    )
+
+
+def check_indices(name: str, index: Any, length: int | None, rows_name: str, rows: Tensor) -> None:
+    """int64 indices [L] into `rows`; their range is read only where that needs no device synchronisation."""
+    if not isinstance(index, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor of int64 indices, got {type(index).__name__}")
+    if index.dtype != torch.int64:
+        raise TypeError(f"{name}: expected dtype int64, got {_dtype(index)}")
+    if index.dim() != 1 or (length is not None and index.shape[0] != length):
+        expected = "1 dimension" if length is None else f"shape ({length},)"
+        raise ValueError(f"{name}: expected {expected}, got shape {tuple(index.shape)}")
+    if index.device != rows.device:
+        raise ValueError(f"{name}: expected device {rows.device} as {rows_name} has, got {index.device}")
+    if not torch.compiler.is_compiling() and index.device.type == "cpu" and index.shape[0] > 0:
+        low, high = (int(bound) for bound in index.aminmax())
+        if low < 0 or high >= rows.shape[0]:
+            wrong = low if low < 0 else high
+            raise ValueError(f"{name}: expected indices in [0, {rows.shape[0]}) of {rows_name}, got {wrong}")
+
+
+def check_triplets(
+    triplets: Any, embeddings: Tensor, gallery: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Explicit (anchor, positive, negative) indices."""
+    if not isinstance(triplets, (tuple, list)) or len(triplets) != 3:
+        raise TypeError(
+            f"triplets: expected three index tensors (anchor, positive, negative), got {_brief(triplets)}"
+        )
+    anchor, positive, negative = triplets
+    check_indices("triplets[0]", anchor, None, "embeddings", embeddings)
+    name, rows = ("embeddings", embeddings) if gallery is None else ("gallery", gallery)
+    check_indices("triplets[1]", positive, anchor.shape[0], name, rows)
+    check_indices("triplets[2]", negative, anchor.shape[0], name, rows)
+    return anchor, positive, negative
+
+
+def _dtype(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
+def _brief(value: object) -> str:
+    return f"{len(value)} of them" if isinstance(value, (tuple, list)) else type(value).__name__
