@@ -1,0 +1,88 @@
+"""The contenders of a case, by name, behind one face: forward and backward of a loss on one batch."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fused_rank
+
+from . import data, peers
+from .cases import Case
+from .peers import LossFunction
+
+OURS = "fused_rank"
+
+LABELS = {
+    OURS: "fused_rank",
+    "eager": "eager oracle",
+    "compiled": "torch.compile of it",
+    "chunked": "chunked eager",
+    "pml": "pytorch-metric-learning",
+    "sort": "eager, sort + searchsorted",
+    "slots": "eager, a minimum per positive",
+    "cubic": "eager, B×B×B",
+}
+
+_MODULES = {
+    "ranked_list": fused_rank.RankedListLoss,
+    "contrastive": fused_rank.ContrastiveLoss,
+    "triplet": fused_rank.TripletMarginLoss,
+}
+_ORACLES: dict[str, Callable[..., Tensor]] = {
+    "ranked_list": fused_rank.reference.ranked_list_loss,
+    "contrastive": fused_rank.reference.contrastive_loss,
+    "triplet": fused_rank.reference.triplet_margin_loss,
+}
+
+_EAGER_PEERS: dict[str, LossFunction] = {
+    "sort": peers.semihard_by_sort,
+    "slots": peers.semihard_by_slot,
+    "cubic": peers.all_triplets_cubic,
+}
+
+
+def build(name: str, case: Case) -> LossFunction:
+    """The loss function of the contender `name` for the case."""
+    if name in (OURS, "chunked"):
+        return _MODULES[case.loss](**case.options)
+    if name in ("eager", "compiled"):
+        oracle = partial(_ORACLES[case.loss], **case.options)
+        return torch.compile(oracle, dynamic=False) if name == "compiled" else oracle
+    if name == "pml":
+        return peers.pytorch_metric_learning(case.loss, case.options)
+    return _EAGER_PEERS[name]
+
+
+class Training:
+    """Forward and backward of one contender on one batch; the last value and gradient stay readable."""
+
+    def __init__(self, name: str, case: Case, x: Tensor, labels: Tensor) -> None:
+        self.name = name
+        self.loss = build(name, case)
+        self.x = x.detach().clone().requires_grad_()
+        self.labels = labels
+        self.value = x.new_zeros(())
+
+    def __call__(self) -> None:
+        self.x.grad = None
+        with self._backend():
+            value = self.loss(self.x, self.labels)
+            value.backward()
+        self.value = value.detach()
+
+    @property
+    def gradient(self) -> Tensor:
+        return torch.zeros_like(self.x) if self.x.grad is None else self.x.grad
+
+    def _backend(self) -> AbstractContextManager[Any]:
+        return fused_rank.use_backend("eager") if self.name == "chunked" else nullcontext()
+
+
+def training(name: str, case: Case, dtype: torch.dtype = torch.float32) -> Training:
+    """A contender with the case's own data."""
+    x, labels = data.make(case.data, case.rows, case.width, case.per_class)
+    return Training(name, case, x.to(dtype), labels)
