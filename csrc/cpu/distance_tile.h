@@ -1,0 +1,170 @@
+// One tile of the pair matrix: distances between row block I and column block J, right to the last digits.
+//
+// d² = |x|² + |y|² - 2 x·y on the centred operands, then two safeguards for near-duplicates: blocks with different centres are
+// brought to the row block's centre first, and a pair whose d² is still below kRepair * (|x|² + |y|²) is computed again
+// from the original rows by direct difference. Such pairs are listed, because their gradient needs the same care.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "buffer.h"
+#include "operand.h"
+#include "simd.h"
+
+namespace fused_rank {
+
+enum class Metric { euclidean, squared, cosine, dot };
+
+template <class T>
+inline constexpr T kRepair = sizeof(T) == 4 ? T(0.01) : T(1e-5);
+
+struct Suspect {
+  int32_t row, col;  // within the tile
+};
+
+template <class T>
+class DistanceTile {
+ public:
+  DistanceTile(const Packed<T>& packed, Metric metric)
+      : x_(packed.query), y_(packed.other()), self_(packed.self), metric_(metric), ld_(x_.tile + 16),
+        values_(x_.tile * ld_), row_min_(x_.tile), a_(x_.depth), b_(x_.depth) {}
+
+  // Fills `row(i)` for i < rows(); columns from cols() on are arbitrary.
+  void compute(int64_t I, int64_t J) {
+    I_ = I;
+    J_ = J;
+    rows_ = static_cast<int>(x_.block_size(I));
+    cols_ = static_cast<int>(y_.block_size(J));
+    diagonal_ = self_ && I == J;
+    shifted_ = x_.centre(I) != y_.centre(J) && (x_.tight[I] || y_.tight[J]);
+    if (shifted_) shift();
+    const T* panels = shifted_ ? q_panels_.data() : y_.block_panels(J);
+    for (int j = 0; j < cols_; j += kPanel<T>)
+      multiply_panel(x_.broadcast(I), rows_, x_.depth, panels + j * x_.depth, values_.data() + j, ld_, false);
+    suspects_.clear();
+    for (int i = 0; i < rows_; ++i) to_metric(i);
+  }
+
+  int rows() const { return rows_; }
+  int cols() const { return cols_; }
+  int64_t ld() const { return ld_; }
+  bool diagonal() const { return diagonal_; }
+  T* row(int i) { return values_.data() + i * ld_; }
+  T row_min(int i) const { return row_min_[i]; }  // a lower bound of the row's values
+  const std::vector<Suspect>& suspects() const { return suspects_; }
+
+  // What the gradient product multiplies with, in the row block's coordinates.
+  const T* col_rows() const { return shifted_ ? q_rows_.data() : y_.block_rows(J_); }
+  const double* col_shift() const { return shifted_ ? delta_.data() : nullptr; }  // centre(I) - centre(J)
+
+  // x_i - y_j in full precision; the pointer lives until the next call.
+  const double* difference(int i, int j) {
+    read_pair(i, j);
+    for (int64_t k = 0; k < x_.depth; ++k) b_[k] = a_[k] - b_[k];
+    return b_.data();
+  }
+
+ private:
+  void read_pair(int i, int j) {
+    if (cached_row_ != I_ * x_.tile + i) {
+      cached_row_ = I_ * x_.tile + i;
+      x_.exact->read(cached_row_, a_.data());
+    }
+    y_.exact->read(J_ * y_.tile + j, b_.data());
+  }
+
+  void shift() {
+    constexpr int P = kPanel<T>;
+    const int64_t depth = x_.depth, tile = x_.tile;
+    if (q_norm_.size() == 0) {
+      q_rows_ = Buffer<T>(y_.row_block_stride());
+      q_panels_ = Buffer<T>(y_.panel_block_stride());
+      q_norm_ = Buffer<T>(tile);
+      delta_ = Buffer<double>(depth);
+    }
+    for (int64_t k = 0; k < depth; ++k) delta_[k] = x_.centre(I_)[k] - y_.centre(J_)[k];
+    const T* rows = y_.block_rows(J_);
+    for (int64_t j = 0; j < tile; ++j) {
+      double square = 0.0;
+      for (int64_t k = 0; k < depth; ++k) {
+        const int64_t at = ((k / P) * tile + j) * P + k % P;
+        const T q = j < cols_ ? static_cast<T>(rows[at] - delta_[k]) : T(0);
+        q_rows_[at] = q;
+        q_panels_[((j / P) * depth + k) * P + j % P] = q;
+        square += static_cast<double>(q) * q;
+      }
+      for (int64_t k = depth; k < y_.chunks() * P; ++k) q_rows_[((k / P) * tile + j) * P + k % P] = T(0);
+      q_norm_[j] = static_cast<T>(square);
+    }
+  }
+
+  template <Metric metric>
+  FR_INLINE static Vec<T> from_square(Vec<T> q) {
+    q = max(q, Vec<T>(T(0)));
+    if constexpr (metric == Metric::euclidean) return sqrt(q);
+    if constexpr (metric == Metric::cosine) return q * Vec<T>(T(0.5));
+    return q;
+  }
+
+  template <Metric metric>
+  void convert_row(int i) {
+    using V = Vec<T>;
+    T* s = row(i);
+    const T* norms = shifted_ ? q_norm_.data() : y_.norm.data() + J_ * y_.tile;
+    const V own = V(x_.norm[I_ * x_.tile + i]), two = V(T(2)), tau = V(kRepair<T>);
+    V smallest = V(T(INFINITY));
+    for (int j = 0; j < cols_; j += V::width) {
+      const V scale = own + V::load(norms + j);
+      const V q = scale - two * V::load(s + j);
+      const V value = from_square<metric>(q);
+      value.store(s + j);
+      smallest = min(smallest, value);
+      const Mask<T> close = q < tau * scale;
+      if (__builtin_expect(any(close), 0)) repair<metric>(i, j, close);
+    }
+    for (int step = V::width / 2; step >= 1; step /= 2) smallest = min(smallest, rotate(smallest, step));
+    row_min_[i] = smallest[0];
+    if (repaired_min_ < row_min_[i]) row_min_[i] = repaired_min_;
+    repaired_min_ = T(INFINITY);
+  }
+
+  template <Metric metric>
+  __attribute__((noinline)) void repair(int i, int j0, Mask<T> close) {
+    for (int l = 0; l < Vec<T>::width; ++l) {
+      const int j = j0 + l;
+      if (!close[l] || j >= cols_ || (diagonal_ && i == j)) continue;
+      read_pair(i, j);
+      const double square = squared_difference(a_.data(), b_.data(), x_.depth);
+      row(i)[j] = static_cast<T>(metric == Metric::euclidean ? std::sqrt(square) : metric == Metric::cosine ? 0.5 * square : square);
+      repaired_min_ = std::min(repaired_min_, row(i)[j]);
+      suspects_.push_back({i, j});
+    }
+  }
+
+  void to_metric(int i) {
+    switch (metric_) {
+      case Metric::euclidean: return convert_row<Metric::euclidean>(i);
+      case Metric::squared: return convert_row<Metric::squared>(i);
+      case Metric::cosine: return convert_row<Metric::cosine>(i);
+      case Metric::dot: return;
+    }
+  }
+
+  const Operand<T>& x_;
+  const Operand<T>& y_;
+  bool self_;
+  Metric metric_;
+  int64_t ld_;
+  Buffer<T> values_, row_min_;
+  Buffer<double> a_, b_;  // two rows in full precision
+  Buffer<T> q_rows_, q_panels_, q_norm_;
+  Buffer<double> delta_;
+  std::vector<Suspect> suspects_;
+  int64_t I_ = 0, J_ = 0, cached_row_ = -1;
+  int rows_ = 0, cols_ = 0;
+  bool diagonal_ = false, shifted_ = false;
+  T repaired_min_ = T(INFINITY);
+};
+
+}  // namespace fused_rank

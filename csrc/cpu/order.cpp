@@ -1,0 +1,66 @@
+#include "order.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace fused_rank {
+
+namespace {
+
+std::vector<int32_t> sorted_rows(const int64_t* labels, int64_t stride, int64_t n) {
+  std::vector<std::pair<int64_t, int32_t>> keyed(n);
+  for (int64_t i = 0; i < n; ++i) keyed[i] = {labels[i * stride], static_cast<int32_t>(i)};
+  std::sort(keyed.begin(), keyed.end());  // by label, then by original row
+  std::vector<int32_t> rows(n);
+  for (int64_t i = 0; i < n; ++i) rows[i] = keyed[i].second;
+  return rows;
+}
+
+std::vector<int32_t> identity(int64_t n) {
+  std::vector<int32_t> rows(n);
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+}  // namespace
+
+Order order_by_label(const int64_t* labels, int64_t stride, int64_t queries, const int64_t* gallery_labels,
+                     int64_t gallery_stride, int64_t gallery, bool self) {
+  if (labels == nullptr) {
+    Order pairs = order_as_given(queries, gallery, false);
+    for (int64_t i = 0; i < queries; ++i) pairs.positives[i] = {static_cast<int32_t>(i), static_cast<int32_t>(i + 1)};
+    pairs.widest = 1;
+    return pairs;
+  }
+  Order order;
+  order.self = self;
+  order.query = sorted_rows(labels, stride, queries);
+  if (!self) order.gallery = sorted_rows(gallery_labels, gallery_stride, gallery);
+  const std::vector<int32_t>& others = order.gallery_rows();
+  const auto query_label = [&](int64_t i) { return labels[order.query[i] * stride]; };
+  const auto other_label = [&](int64_t j) { return self ? query_label(j) : gallery_labels[others[j] * gallery_stride]; };
+
+  order.positives.resize(queries);
+  const int64_t n = static_cast<int64_t>(others.size());
+  for (int64_t i = 0, begin = 0, end = 0; i < queries; ++i) {
+    const int64_t label = query_label(i);
+    if (i == 0 || query_label(i - 1) != label) {
+      for (begin = end; begin < n && other_label(begin) < label;) ++begin;
+      for (end = begin; end < n && other_label(end) == label;) ++end;
+    }
+    order.positives[i] = {static_cast<int32_t>(begin), static_cast<int32_t>(end)};
+    order.widest = std::max(order.widest, order.positive_count(i));
+  }
+  return order;
+}
+
+Order order_as_given(int64_t queries, int64_t gallery, bool self) {
+  Order order;
+  order.self = self;
+  order.query = identity(queries);
+  if (!self) order.gallery = identity(gallery);
+  order.positives.assign(queries, Range{0, 0});
+  return order;
+}
+
+}  // namespace fused_rank

@@ -1,0 +1,73 @@
+// Losses that are sums over pairs: the statistics sweep (forward) and the gradient sweep (backward), for any term.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "distance_tile.h"
+#include "order.h"
+#include "parallel.h"
+#include "source.h"
+
+namespace fused_rank {
+
+// When the forward sweep also accumulates the gradient: never, for the query rows only, or for both ends of a pair.
+enum class Fused { none, query, both };
+
+struct PairProblem {
+  Source query, gallery;  // gallery is unused in self form
+  Order order;
+  std::string term;
+  std::vector<double> params;
+  Metric metric = Metric::euclidean;
+  bool normalize = false;
+
+  bool self() const { return order.self; }
+  bool unit_rows() const { return normalize || metric == Metric::cosine; }
+  double reach() const {  // the largest distance there can be
+    if (!unit_rows()) return INFINITY;
+    return metric == Metric::squared ? 4.0 : 2.0;
+  }
+};
+
+// All in original row order. T is the accumulation type.
+template <class T>
+struct PairForward {
+  T* rows;                            // [3 channels][M]: sums, counts, active
+  T* state;                           // [state][M]
+  uint8_t* live;                      // one byte per tile
+  Fused fused = Fused::none;
+  T* grad_query = nullptr;            // [2][M][D], unit scale: positive and negative part
+  T* grad_gallery = nullptr;          // [2][N][D]
+};
+
+template <class T>
+struct PairBackward {
+  const T* grad_sums;                 // [channels][M]
+  const T* state;
+  const uint8_t* live;
+  bool query_only = false;            // the gallery end of a pair stays where it is
+  void* grad_query = nullptr;         // dtype of the query; null if not wanted
+  void* grad_gallery = nullptr;
+  Fused fused = Fused::none;          // then the two below are what forward left
+  const T* unit_query = nullptr;
+  const T* unit_gallery = nullptr;
+};
+
+// How a term is laid out, for allocation. Throws std::invalid_argument for an unknown name.
+struct TermLayout {
+  int channels, state;
+};
+TermLayout term_layout(const std::string& term);
+
+template <class T>
+void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers& workers);
+template <class T>
+void pair_backward(const PairProblem& problem, const PairBackward<T>& io, Workers& workers);
+
+extern template void pair_forward<float>(const PairProblem&, const PairForward<float>&, Workers&);
+extern template void pair_forward<double>(const PairProblem&, const PairForward<double>&, Workers&);
+extern template void pair_backward<float>(const PairProblem&, const PairBackward<float>&, Workers&);
+extern template void pair_backward<double>(const PairProblem&, const PairBackward<double>&, Workers&);
+
+}  // namespace fused_rank

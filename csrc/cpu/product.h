@@ -1,0 +1,76 @@
+// The tile product: C (+)= A · B for one tile, the only place where O(B²D) arithmetic happens.
+//
+// A is read one number at a time (broadcast), so any row and column stride will do: a packed operand, a tile of
+// coefficients, or that tile transposed. B is a panel: kPanel<T> columns wide, its rows contiguous. Every element is one chain
+// of fused multiply-adds in the order of k, whatever its position: equal inputs give equal bits anywhere in any tile,
+// and the transposed product gives the transposed bits. Ties, symmetry and thread-independence rest on that.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "simd.h"
+
+namespace fused_rank {
+
+inline constexpr int kPanelVectors = 2;
+template <class T>
+inline constexpr int kPanel = kPanelVectors * Vec<T>::width;
+
+#if defined(__AVX512F__)
+inline constexpr int kMicroRows = 12;  // 12 x 2 accumulators of the 32 registers
+#else
+inline constexpr int kMicroRows = 6;   // 6 x 2 of 16
+#endif
+
+// How A's element (i, k) is found: data[i * row + (k / segment) * jump + (k % segment) * step].
+template <class T>
+struct Strided {
+  const T* data;
+  int64_t row, step, segment, jump;
+};
+
+namespace detail {
+
+template <int Rows, class T>
+FR_INLINE void micro_kernel(const Strided<T>& a, int64_t i, int64_t depth, const T* panel, T* c, int64_t ldc, bool accumulate) {
+  using V = Vec<T>;
+  V sum[Rows][kPanelVectors];
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = accumulate ? V::load(c + r * ldc + v * V::width) : V(T(0));
+
+  const T* start = a.data + i * a.row;
+  for (int64_t k0 = 0; k0 < depth; k0 += a.segment, start += a.jump) {
+    const T* p = start;
+    const int64_t length = std::min(a.segment, depth - k0);
+#pragma GCC unroll 1
+    for (int64_t k = 0; k < length; ++k, p += a.step, panel += kPanel<T>) {
+      const V b0 = V::load(panel), b1 = V::load(panel + V::width);
+#pragma GCC unroll 16
+      for (int r = 0; r < Rows; ++r) {
+        const V x = V(p[r * a.row]);
+        sum[r][0] += x * b0;
+        sum[r][1] += x * b1;
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < kPanelVectors; ++v) sum[r][v].store(c + r * ldc + v * V::width);
+}
+
+}  // namespace detail
+
+// C[rows, kPanel] (+)= A[rows, depth] · panel[depth, kPanel]
+template <class T>
+void multiply_panel(const Strided<T>& a, int64_t rows, int64_t depth, const T* panel, T* c, int64_t ldc, bool accumulate) {
+  int64_t i = 0;
+  for (; i + kMicroRows <= rows; i += kMicroRows) detail::micro_kernel<kMicroRows>(a, i, depth, panel, c + i * ldc, ldc, accumulate);
+  for (; i + 4 <= rows; i += 4) detail::micro_kernel<4>(a, i, depth, panel, c + i * ldc, ldc, accumulate);
+  for (; i < rows; ++i) detail::micro_kernel<1>(a, i, depth, panel, c + i * ldc, ldc, accumulate);
+}
+
+}  // namespace fused_rank

@@ -1,0 +1,80 @@
+#include "../cpu/pair.h"
+
+#include "ops.h"
+#include "tensors.h"
+
+namespace fused_rank {
+
+namespace {
+
+PairProblem problem_of(const Tensor& x, const OptionalTensor& labels, const OptionalTensor& gallery,
+                       const OptionalTensor& gallery_labels, const std::string& term, const std::vector<double>& params,
+                       const std::string& metric, bool normalize) {
+  PairProblem p;
+  p.query = source_of(x);
+  if (gallery.has_value()) p.gallery = source_of(*gallery);
+  p.order = order_of(x, labels, gallery, gallery_labels);
+  p.term = term;
+  p.params = params;
+  p.metric = metric_of(metric);
+  p.normalize = normalize;
+  return p;
+}
+
+Fused fused_of(const std::string& name) {
+  if (name == "none") return Fused::none;
+  if (name == "query") return Fused::query;
+  STD_TORCH_CHECK(name == "both", "fused_rank: fused must be none, query or both");
+  return Fused::both;
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pair_forward(Tensor x, OptionalTensor labels, OptionalTensor gallery,
+                                                                OptionalTensor gallery_labels, std::string term,
+                                                                std::vector<double> params, std::string metric,
+                                                                bool normalize, std::string fused) {
+  const PairProblem problem = problem_of(x, labels, gallery, gallery_labels, term, params, metric, normalize);
+  const int64_t m = x.size(0), n = gallery.has_value() ? gallery->size(0) : m, width = x.size(1);
+  const ScalarType type = accumulation_type(x);
+  const TermLayout layout = term_layout(term);
+  const Fused mode = fused_of(fused);
+  Tensor rows = empty({3 * layout.channels, m}, type), state = empty({layout.state, m}, type);
+  Tensor live = empty({tile_count(m, n)}, ScalarType::Byte);
+  Tensor grad_x = mode == Fused::none ? empty({0}, type) : empty({2, m, width}, type);
+  Tensor grad_gallery = mode == Fused::both && gallery.has_value() ? empty({2, n, width}, type) : empty({0}, type);
+  with_accumulation_type(x, [&]<class T>() {
+    PairForward<T> out{data<T>(rows), data<T>(state), data<uint8_t>(live), mode, nullptr, nullptr};
+    if (mode != Fused::none) out.grad_query = data<T>(grad_x);
+    if (mode == Fused::both && gallery.has_value()) out.grad_gallery = data<T>(grad_gallery);
+    TorchWorkers workers;
+    pair_forward<T>(problem, out, workers);
+  });
+  return {rows, state, live, grad_x, grad_gallery};
+}
+
+std::tuple<Tensor, Tensor> pair_backward(Tensor grad_sums, Tensor x, OptionalTensor labels, OptionalTensor gallery,
+                                         OptionalTensor gallery_labels, std::string term, std::vector<double> params,
+                                         std::string metric, bool normalize, bool query_only, Tensor state, Tensor live,
+                                         Tensor grad_x, Tensor grad_gallery, bool need_x, bool need_gallery) {
+  const PairProblem problem = problem_of(x, labels, gallery, gallery_labels, term, params, metric, normalize);
+  need_gallery = need_gallery && gallery.has_value();
+  STD_TORCH_CHECK(grad_sums.is_contiguous() && grad_sums.scalar_type() == accumulation_type(x), "fused_rank: bad grad_sums");
+  Tensor out_x = empty_rows(x, need_x), out_gallery = empty_rows(gallery.has_value() ? *gallery : x, need_gallery);
+  with_accumulation_type(x, [&]<class T>() {
+    PairBackward<T> io{const_data<T>(grad_sums), const_data<T>(state), const_data<uint8_t>(live)};
+    io.query_only = query_only;
+    if (need_x) io.grad_query = out_x.mutable_data_ptr();
+    if (need_gallery) io.grad_gallery = out_gallery.mutable_data_ptr();
+    if (grad_x.numel() > 0) {
+      io.fused = query_only ? Fused::query : Fused::both;
+      io.unit_query = const_data<T>(grad_x);
+      io.unit_gallery = const_data<T>(grad_gallery);
+    }
+    TorchWorkers workers;
+    pair_backward<T>(problem, io, workers);
+  });
+  return {out_x, out_gallery};
+}
+
+}  // namespace fused_rank
