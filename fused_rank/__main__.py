@@ -14,11 +14,9 @@ def info() -> str:
     reason = library.load()
     lines = [
         f"fused_rank {__version__}",
-        f"torch      {torch.__version__} ({torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()})",
+        f"torch      {torch.__version__} ({torch.get_num_threads()} threads)",
         f"python     {platform.python_version()} on {platform.system()} {platform.machine()}",
-        f"extension  {library.loaded_file().name}: {library.runtime_info()}"  # type: ignore[union-attr]
-        if reason is None
-        else f"extension  none: {reason}",
+        f"extension  {library.runtime_info() if reason is None else reason}",
         f"forced     {dispatch.forced() or 'no backend (use_backend, FUSED_RANK_BACKEND)'}",
         "",
     ]

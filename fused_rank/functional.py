@@ -75,8 +75,8 @@ def ranked_list_loss(
     query_only = gradient == "query"
     if query_only and gallery is not None and gallery.requires_grad and torch.is_grad_enabled():
         raise ValueError(
-            'gallery: expected no requires_grad under gradient="query", which keeps the gallery constant, got one that'
-            ' requires grad; pass gradient="both" (or "exact") to move it too, or gallery.detach()'
+            'gallery: expected no requires_grad under gradient="query", which keeps the gallery constant,'
+            ' got one that requires grad; pass gradient="both" (or "exact") to move it too, or gallery.detach()'
         )
     steepest_pos = temperature_pos * (_FARTHEST[metric] - (alpha - margin))
     unit = normalize or metric == "cosine"
@@ -153,7 +153,8 @@ def triplet_margin_loss(
 
     >>> import torch
     >>> x = torch.tensor([[0.0], [1.0], [1.1]])
-    >>> loss = triplet_margin_loss(x, torch.tensor([0, 0, 1]), mining="hard", normalize=False, reduction="none")
+    >>> labels = torch.tensor([0, 0, 1])
+    >>> loss = triplet_margin_loss(x, labels, mining="hard", normalize=False, reduction="none")
     >>> [round(v, 4) for v in loss.tolist()]  # anchor 2 has no positive
     [0.1, 1.1, 0.0]
     """
@@ -179,8 +180,9 @@ def pairwise_distance(
 ) -> Tensor:
     """The whole distance matrix, accurate and differentiable, for who wants the matrix; no loss needs it.
 
-    Unlike ``torch.cdist``'s product form it is right for near-duplicates (whatever cancels is recomputed from the
-    difference), has zero gradient, not NaN, at zero distance, takes 16-bit input and accumulates it in float32.
+    Unlike ``torch.cdist``'s product form it is right for near-duplicates (whatever cancels is recomputed from
+    the difference), has zero gradient, not NaN, at zero distance, takes 16-bit input and accumulates it in
+    float32.
 
     Args:
         x: [M, D], float32, float64, bfloat16 or float16.

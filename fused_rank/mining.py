@@ -41,7 +41,8 @@ def hard(
 
     Args:
         embeddings: [M, D], float32, float64, bfloat16 or float16.
-        labels: integers [M]; may be left out together with `gallery_labels` (row i's positive is gallery row i).
+        labels: integers [M]; may be left out together with `gallery_labels` (row i's positive is gallery row
+            i).
         gallery: [N, D] to choose from; None means the other embeddings.
         gallery_labels: integers [N].
         metric: ``"euclidean"``, ``"sqeuclidean"`` or ``"cosine"`` (1 − cos, always normalised).
@@ -74,9 +75,9 @@ def semihard(
 ) -> Triplets:
     """For every (anchor, positive) the nearest negative strictly farther than the positive, else the farthest negative.
 
-    This is FaceNet's and TensorFlow's definition (Schroff et al., 2015); pytorch-metric-learning's "semihard" is what the
-    triplet loss calls ``mining="semihard_all"``. The result has one entry for each positive pair, O(M·P); anchors without
-    a negative have none. Arguments and errors as for `hard`.
+    This is FaceNet's and TensorFlow's definition (Schroff et al., 2015); pytorch-metric-learning's "semihard"
+    is what the triplet loss calls ``mining="semihard_all"``. The result has one entry for each positive pair,
+    O(M·P); anchors without a negative have none. Arguments and errors as for `hard`.
 
     >>> import torch
     >>> x = torch.tensor([[0.0], [1.0], [2.0], [0.5]])

@@ -33,8 +33,8 @@ def topk(
         queries: [M, D], float32, float64, bfloat16 or float16.
         gallery: [N, D] of the same dtype; None means the queries themselves.
         k: how many, at most the number of rows there are (one less with `exclude_self`).
-        metric: ``"euclidean"``, ``"sqeuclidean"`` and ``"cosine"`` (1 − cos, always normalised) give distances, ascending;
-            ``"dot"`` gives inner products, descending.
+        metric: ``"euclidean"``, ``"sqeuclidean"`` and ``"cosine"`` (1 − cos, always normalised) give
+            distances, ascending; ``"dot"`` gives inner products, descending.
         normalize: divide rows by their norms first.
         exclude_self: leave out row i for query i; only where the gallery is the queries.
 

@@ -8,15 +8,16 @@ from ._base import RankingLoss
 
 
 class ContrastiveLoss(RankingLoss):
-    r"""Contrastive loss (Hadsell, Chopra and LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", CVPR 2006).
+    r"""Contrastive loss (Hadsell, Chopra and LeCun, "Dimensionality Reduction by Learning an Invariant
+    Mapping", CVPR 2006).
 
     Over all ordered pairs (i, j), i ≠ j (or query and gallery row), with distance d::
 
         same label:   max(0, d − pos_margin)^power
         other label:  max(0, neg_margin − d)^power
 
-    ``power=2`` is Hadsell's (without its factor ½), ``power=1`` the linear form of pytorch-metric-learning 2.9.0, whose
-    value is ``power=1, reduction="mean_active"``. The margins' defaults are both's.
+    ``power=2`` is Hadsell's (without its factor ½), ``power=1`` the linear form of pytorch-metric-learning
+    2.9.0, whose value is ``power=1, reduction="mean_active"``. The margins' defaults are both's.
 
     Args:
         pos_margin: distance (in `metric`) within which a positive is near enough.
@@ -24,15 +25,16 @@ class ContrastiveLoss(RankingLoss):
         power: 1 or 2.
         normalize: divide rows by their norms first; a zero row stays zero and gets no gradient.
         metric: ``"euclidean"``, ``"sqeuclidean"``, or ``"cosine"`` (1 − cos, always normalised).
-        reduction: ``"mean"`` over all pairs; ``"mean_active"``: mean over the positive pairs above zero plus mean over the
-            negative pairs above zero; ``"sum"`` over all pairs; ``"none"``: [M], the mean over each query's pairs.
+        reduction: ``"mean"`` over all pairs; ``"mean_active"``: mean over the positive pairs above zero plus
+            mean over the negative pairs above zero; ``"sum"`` over all pairs; ``"none"``: [M], the mean over
+            each query's pairs.
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels [M] and
-    gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32 otherwise, also under
-    autocast, which leaves the inputs as they are. Gradients have their input's dtype.
+    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
+    otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
-    Degenerate input: a missing kind of pair adds 0; no pair at all gives 0 with zero gradient. A non-finite row gives a
-    NaN loss. At zero distance the gradient is zero.
+    Degenerate input: a missing kind of pair adds 0; no pair at all gives 0 with zero gradient. A non-finite
+    row gives a NaN loss. At zero distance the gradient is zero.
 
     Raises:
         ValueError, TypeError: naming the argument, what was expected and what came.
@@ -40,8 +42,9 @@ class ContrastiveLoss(RankingLoss):
 
     >>> import torch
     >>> from fused_rank import ContrastiveLoss
-    >>> x = torch.tensor([[0.0, 0.0], [0.3, 0.4], [2.0, 0.0]])
-    >>> ContrastiveLoss(normalize=False, reduction="sum")(x, torch.tensor([0, 0, 1])).item()
+    >>> x = torch.tensor([[0.0, 0.0], [0.0, 0.5], [2.0, 0.0]])
+    >>> loss = ContrastiveLoss(normalize=False, reduction="sum")(x, torch.tensor([0, 0, 1]))
+    >>> round(loss.item(), 4)
     0.5
     """
 
@@ -75,7 +78,8 @@ class ContrastiveLoss(RankingLoss):
 
         Args:
             embeddings: queries [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is gallery row i.
+            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
+                gallery row i.
             gallery: [N, D] to compare with; None means all the other embeddings.
             gallery_labels: integers [N].
         """

@@ -17,14 +17,16 @@ class TripletMarginLoss(RankingLoss):
 
     `mining` says which triplets:
 
-    - ``"semihard"`` (FaceNet, TensorFlow): for each (a, p) the nearest negative strictly farther than p, else the farthest.
+    - ``"semihard"`` (FaceNet, TensorFlow): for each (a, p) the nearest negative strictly farther than p, else
+      the farthest.
     - ``"hard"`` (Hermans et al.): for each anchor its farthest positive and its nearest negative.
     - ``"all"``: every valid triplet.
-    - ``"semihard_all"``: every triplet in the band 0 < d_an − d_ap ≤ margin, which pytorch-metric-learning calls semihard.
+    - ``"semihard_all"``: every triplet in the band 0 < d_an − d_ap ≤ margin, which pytorch-metric-learning
+      calls semihard.
 
-    The soft margin is pytorch-metric-learning's ``smooth_loss``; ``margin=0`` makes it Hermans'. It changes the loss of a
-    triplet, not which triplets are taken. With ``"all"`` and ``"semihard_all"`` it costs O(M·N·P), where the hinge costs
-    O(M·N·log P).
+    The soft margin is pytorch-metric-learning's ``smooth_loss``; ``margin=0`` makes it Hermans'. It changes
+    the loss of a triplet, not which triplets are taken. With ``"all"`` and ``"semihard_all"`` it costs
+    O(M·N·P), where the hinge costs O(M·N·log P).
 
     Args:
         margin: how much farther (in `metric`) a negative should be than a positive; 0.2 as in FaceNet.
@@ -32,17 +34,17 @@ class TripletMarginLoss(RankingLoss):
         soft_margin: softplus in place of the hinge.
         normalize: divide rows by their norms first; a zero row stays zero and gets no gradient.
         metric: ``"euclidean"``, ``"sqeuclidean"``, or ``"cosine"`` (1 − cos, always normalised).
-        reduction: ``"mean"`` over the anchors that have a positive and a negative (hard), over all (a, p) that have a
-            negative (semihard), over all valid triplets (all, semihard_all); ``"mean_active"`` over losses above zero;
-            ``"sum"``; ``"none"``: [M], each anchor's mean. None means ``"mean"`` for hard and semihard and
-            ``"mean_active"`` for all and semihard_all.
+        reduction: ``"mean"`` over the anchors that have a positive and a negative (hard), over all (a, p)
+            that have a negative (semihard), over all valid triplets (all, semihard_all); ``"mean_active"``
+            over losses above zero; ``"sum"``; ``"none"``: [M], each anchor's mean. None means ``"mean"`` for
+            hard and semihard and ``"mean_active"`` for all and semihard_all.
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels [M] and
-    gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32 otherwise, also under
-    autocast, which leaves the inputs as they are. Gradients have their input's dtype.
+    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
+    otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
-    Degenerate input: an anchor without a positive or without a negative gives 0 and is not counted; no triplet at all gives
-    0 with zero gradient. Ties go to the lowest index. A non-finite row gives a NaN loss.
+    Degenerate input: an anchor without a positive or without a negative gives 0 and is not counted; no
+    triplet at all gives 0 with zero gradient. Ties go to the lowest index. A non-finite row gives a NaN loss.
 
     Raises:
         ValueError, TypeError: naming the argument, what was expected and what came.
@@ -91,11 +93,13 @@ class TripletMarginLoss(RankingLoss):
 
         Args:
             embeddings: anchors [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is gallery row i.
+            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
+                gallery row i.
             gallery: [N, D] to take positives and negatives from; None means all the other embeddings.
             gallery_labels: integers [N].
-            triplets: int64 tensors (a, p, n), each [L], instead of mining: a indexes embeddings, p and n the gallery (the
-                embeddings without one). Labels are not needed then, and `reduction` runs over the L triplets.
+            triplets: int64 tensors (a, p, n), each [L], instead of mining: a indexes embeddings, p and n the
+                gallery (the embeddings without one). Labels are not needed then, and `reduction` runs over
+                the L triplets.
         """
         return triplet_margin_loss(
             embeddings,

@@ -1,8 +1,8 @@
 """Accurate squared distances of a block of rows to a gallery, and their derivative, with the product's memory only.
 
-|x|² + |y|² − 2x·y loses everything where x and y nearly coincide. Distances don't move under translation, so both sides are
-centred first, by the gallery's mean or, where the block is a tight cluster, by its own; whatever still cancels is
-recomputed, value and derivative, from the difference of the rows as they came.
+|x|² + |y|² − 2x·y loses everything where x and y nearly coincide. Distances don't move under translation, so
+where a block is a tight cluster both sides are centred by its mean first; whatever still cancels is recomputed,
+value and derivative, from the difference of the rows as they came.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from .options import RetrievalMetric
 
 _BLOCK_ELEMENTS = 1 << 22  # of one [m, N] matrix
 _SLAB_ELEMENTS = 1 << 20  # of one [L, D] matrix of differences
-_TIGHT = 0.1  # a block is centred by itself below this share of its mean's squared length
+_TIGHT = 0.1  # a block is tight when its variance is below this share of its mean's squared length
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
@@ -49,7 +49,10 @@ class Block:
     near: tuple[Tensor, Tensor]  # row and column of the pairs that were recomputed
 
     def pull_back(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Σ_j w_ij (x_i − y_j) for the queries [m, D] and the opposite sum for the gallery [N, D]; overwrites weights."""
+        """Σ_j w_ij (x_i − y_j) for the queries [m, D], the opposite sum for the gallery [N, D].
+
+        Overwrites weights [m, N].
+        """
         i, j = self.near
         near_weights = weights[i, j].unsqueeze(1)
         weights[i, j] = 0
@@ -68,19 +71,16 @@ class Gallery:
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
-        self.mean = rows.mean(0)
-        self.centred = rows - self.mean
-        self.squared = (self.centred * self.centred).sum(1)
+        self.squared = (rows * rows).sum(1)
 
     def block(self, queries: Tensor) -> Block:
         """Squared distances of queries [m, D] to every row."""
-        x, y, y_squared = queries - self.mean, self.centred, self.squared
+        x, y, y_squared = queries, self.rows, self.squared
         x_squared = (x * x).sum(1)
-        own_mean = queries.mean(0)
-        offset = own_mean - self.mean
-        spread = x_squared.mean() - offset.dot(offset)
-        if spread < _TIGHT * offset.dot(offset):
-            x, y = queries - own_mean, self.rows - own_mean
+        mean = x.mean(0)
+        offset = mean.dot(mean)
+        if x_squared.mean() - offset < _TIGHT * offset:
+            x, y = x - mean, y - mean
             x_squared, y_squared = (x * x).sum(1), (y * y).sum(1)
         lengths = x_squared.unsqueeze(1) + y_squared
         squared = torch.addmm(lengths, x, y.t(), alpha=-2)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..reference import contrastive, ranked_list, triplet
 from ..reference.dense import non_finite
-from ..reference.distance import accumulation_dtype
 from ..reference.triplet import hardest, semihard
 from .blocks import (
     Block,
@@ -32,16 +31,16 @@ RowFunction = Callable[[Tensor, Tensor, Tensor], Rows]
 
 
 class BlockOfPairs(NamedTuple):
-    """Queries `index` [m] against the whole gallery."""
+    """Queries with the indices `queries` [m] against the whole gallery."""
 
-    index: Tensor
+    queries: Tensor
     block: Block
     positive: Tensor  # [m, N]
     negative: Tensor  # [m, N]
 
 
 class Sweep:
-    """A walk over all pairs, block by block; queries of one class follow each other so that tight classes are centred."""
+    """A walk over all pairs, block by block, queries sorted by label so that tight classes are centred."""
 
     def __init__(
         self,

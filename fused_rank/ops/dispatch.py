@@ -1,6 +1,7 @@
 """Which backend runs an operation: by default the fastest that serves it, or the one asked for by name.
 
-The choice is process-wide. A backend asked for by name that cannot serve raises with the reason; it is never replaced.
+The choice is process-wide. A backend asked for by name that cannot serve raises with the reason; it is never
+replaced.
 """
 
 import os
@@ -114,10 +115,11 @@ def backends() -> dict[str, dict[str, str | None]]:
     }
 
 
-class use_backend:  # noqa: N801 - reads as a function, works as a context manager too
+class use_backend:
     """Use one backend for everything from now on, or inside a ``with`` block; None goes back to the default choice.
 
-    The choice holds for the whole process, like the environment variable ``FUSED_RANK_BACKEND`` that presets it.
+    The choice holds for the whole process, like the environment variable ``FUSED_RANK_BACKEND`` that presets
+    it.
 
     Raises:
         ValueError: no backend has that name.
@@ -149,9 +151,9 @@ def _fallback_reason(device_type: str) -> str | None:
         return None
     if device_type == "cpu":
         return (
-            f"fused_rank runs its eager backend, several times slower: {BACKENDS['cpp'].missing}."
-            " Install a wheel for this platform, or a C++20 compiler and run `pip install --no-build-isolation .` in the"
-            " source tree; `python -m fused_rank info` tells more, fused_rank.use_backend('eager') silences this."
+            f"fused_rank runs its eager backend, several times slower: {BACKENDS['cpp'].missing}. Install a wheel"
+            " for this platform, or a C++20 compiler and then the package from source; `python -m fused_rank info`"
+            " tells more, fused_rank.use_backend('eager') silences this."
         )
     return (
         f"fused_rank has no compiled backend for {device_type} tensors yet and runs its eager one: chunked PyTorch,"

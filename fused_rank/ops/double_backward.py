@@ -1,6 +1,7 @@
 """Refuses second derivatives in words, instead of leaving out terms in silence."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -27,5 +28,6 @@ def refuse_double_backward(
     """Tie first derivatives to what they depend on, so that a second differentiation raises rather than gives zero."""
     if not torch.is_grad_enabled():  # no create_graph: nobody can come back
         return grads
-    tied = [None if grad is None else _Refuse.apply(grad, *sources) for grad in grads]  # type: ignore[no-untyped-call]
-    return tied[0], tied[1]
+    tie = cast(Callable[..., Tensor], _Refuse.apply)
+    first, second = (None if grad is None else tie(grad, *sources) for grad in grads)
+    return first, second

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..reference.distance import accumulation_dtype
 from . import chunked
 from .fakes import fake_kernels
 from .schemas import SCHEMAS
@@ -22,7 +23,7 @@ _PAIRWISE_SCHEMAS = {
     ),
 }
 
-_fallback_reason: Callable[[str], str | None] = lambda device_type: None
+_fallback_reason: Callable[[str], str | None] | None = None
 _warned = False
 
 
@@ -34,7 +35,10 @@ def on_fallback(reason: Callable[[str], str | None]) -> None:
 
 def _warn_once(device_type: str) -> None:
     global _warned
-    if not _warned and (reason := _fallback_reason(device_type)) is not None:
+    if _warned or _fallback_reason is None:
+        return
+    reason = _fallback_reason(device_type)
+    if reason is not None:
         _warned = True
         warnings.warn(reason, UserWarning, stacklevel=2)
 
@@ -53,8 +57,8 @@ def _kernel(function: Callable[..., Any], *, warn: bool) -> Callable[..., Any]:
     return run
 
 
-def _register() -> torch.library.Library:
-    library = torch.library.Library(NAMESPACE, "DEF")
+def _register() -> Any:
+    library: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
     fakes = fake_kernels(compiled=False) | {
         "pairwise_distance": _fake_pairwise_distance,
         "pairwise_distance_backward": _fake_pairwise_distance_backward,
@@ -69,7 +73,7 @@ def _register() -> torch.library.Library:
 
 def _fake_pairwise_distance(x: Tensor, y: Tensor | None, metric: str, normalize: bool) -> Tensor:
     columns = x.shape[0] if y is None else y.shape[0]
-    return x.new_empty(x.shape[0], columns, dtype=chunked.accumulation_dtype(x.dtype))
+    return x.new_empty(x.shape[0], columns, dtype=accumulation_dtype(x.dtype))
 
 
 def _fake_pairwise_distance_backward(

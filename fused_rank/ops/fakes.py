@@ -1,6 +1,7 @@
 """Shapes and dtypes of every operator's results, for torch.compile and opcheck; no data is touched.
 
-`compiled` says whether the backend keeps state between forward and backward (the eager one recomputes instead).
+`compiled` says whether the backend keeps state between forward and backward (the eager one recomputes
+instead).
 """
 
 from collections.abc import Callable

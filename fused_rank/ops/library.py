@@ -1,7 +1,9 @@
 """Finds and loads the compiled CPU operators, and keeps the reason when it cannot."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -24,11 +26,6 @@ def load() -> str | None:
     return _reason
 
 
-def loaded_file() -> Path | None:
-    """The shared object in use."""
-    return _loaded
-
-
 def _candidates() -> tuple[str, ...]:
     forced = os.environ.get("FUSED_RANK_ISA")
     if forced:
@@ -46,7 +43,7 @@ def _load() -> tuple[Path | None, str | None]:
     if path is None:
         return None, f"the extension is not built: no _C_{{{','.join(names)}}}.abi3.so in {_PACKAGE}"
     try:
-        torch.ops.load_library(path)
+        cast(Callable[[Path], None], torch.ops.load_library)(path)
     except (OSError, RuntimeError, ImportError) as error:
         return None, f"{path.name} does not load: {error}"
     mismatch = _schema_mismatch()
@@ -75,7 +72,6 @@ def _schema_mismatch() -> str | None:
 
 
 def runtime_info() -> str:
-    """What the loaded extension says about itself."""
-    if _reason is not None or not hasattr(getattr(torch.ops, NAMESPACE), "runtime_info"):
-        return "no information"
-    return str(getattr(torch.ops, NAMESPACE).runtime_info.default())
+    """What the loaded extension says about itself: file, instruction set, tile sizes, compiler."""
+    describe = getattr(getattr(torch.ops, NAMESPACE), "runtime_info", None)
+    return f"{_loaded.name if _loaded else 'none'}: {describe.default() if describe else 'says nothing'}"

@@ -1,11 +1,12 @@
 """Every check of what a user passes, once, before any backend sees it.
 
-`ValueError` for a wrong value or shape, `TypeError` for a wrong type or dtype: the argument, what was expected, what came.
-The messages are built only on failure, and the conditions are plain comparisons that torch.compile can trace.
+`ValueError` for a wrong value or shape, `TypeError` for a wrong type or dtype: the argument, what was
+expected, what came. The messages are built only on failure, and the conditions are plain comparisons that
+torch.compile can trace.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ def check_labels(name: str, labels: Any, rows_name: str, rows: Tensor) -> Tensor
         )
     if labels.device != rows.device:
         raise ValueError(f"{name}: expected device {rows.device} as {rows_name} has, got {labels.device}")
-    return labels
+    return cast(Tensor, labels)
 
 
 def check_pairs(

@@ -1,7 +1,8 @@
 """Eager oracles, one file a loss: the documentation of what is computed, the tests' truth and the benchmark's baseline.
 
-They build the [M, N] matrices that the rest of the library avoids, trust their arguments, and run in the precision of the
-input (fp64 in, fp64 out). `pairwise` replaces the distance matrix, for instance by one of direct differences.
+They build the [M, N] matrices that the rest of the library avoids, trust their arguments, and run in the
+precision of the input (fp64 in, fp64 out). `pairwise` replaces the distance matrix, for instance by one of
+direct differences.
 """
 
 from .contrastive import contrastive_loss

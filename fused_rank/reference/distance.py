@@ -1,8 +1,10 @@
 """Dense distances as one matrix product: the form that every eager implementation starts from.
 
-They lose near-duplicates to cancellation in fp32 (|x|² + |y|² − 2x·y); `fused_rank.functional.pairwise_distance` does not.
+They lose near-duplicates to cancellation in fp32 (|x|² + |y|² − 2x·y);
+`fused_rank.functional.pairwise_distance` does not.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -21,14 +23,14 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def unit_rows(x: Tensor) -> Tensor:
     """Rows of x [M, D] divided by their norms; a zero row stays zero, with zero gradient."""
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / norm.masked_fill(norm == 0, torch.inf)
 
 
 def safe_sqrt(squared: Tensor) -> Tensor:
     """Square root of max(0, squared), with the zero subgradient (not infinity) at 0."""
     tiny = torch.finfo(squared.dtype).tiny
-    floor: float = tiny**0.5  # subtracting it makes sqrt(0) exactly 0 and changes nothing else
+    floor = math.sqrt(tiny)  # subtracting it makes sqrt(0) exactly 0 and changes nothing else
     return squared.clamp_min(tiny).sqrt() - floor
 
 

@@ -44,7 +44,10 @@ def rows(
     positive_mean: PositiveMean,
     eps: float,
 ) -> Rows:
-    """L_i of each row of `distance` [m, N]; positives are pulled inside alpha − margin, negatives pushed out of alpha."""
+    """L_i of each row of `distance` [m, N].
+
+    Positives are pulled inside alpha − margin, negatives pushed out of alpha.
+    """
     too_far = torch.where(positive, distance - (alpha - margin), 0.0).relu()
     too_near = torch.where(negative, alpha - distance, 0.0).relu()
     members = positive if positive_mean == "all" else too_far > 0

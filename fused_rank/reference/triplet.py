@@ -1,7 +1,8 @@
 """Triplet margin losses, dense, and without cubic tensors where the mathematics allows.
 
-Sums over all (p, n) of one anchor are piecewise linear in the distances when the loss is a hinge: a negative only needs to
-know *how many* positives it violates, which is a binary search among the anchor's sorted positives.
+Sums over all (p, n) of one anchor are piecewise linear in the distances when the loss is a hinge: a negative
+only needs to know *how many* positives it violates, which is a binary search among the anchor's sorted
+positives.
 """
 
 from functools import partial
@@ -34,7 +35,10 @@ def padded_positives(positive: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def hardest(distance: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Farthest positive and nearest negative of each row, the lowest index among equals; arbitrary where there is none."""
+    """Farthest positive and nearest negative of each row, [m]; arbitrary where there is none.
+
+    The lowest index among equals.
+    """
     far = distance.masked_fill(~positive, -torch.inf).argmax(1)
     near = distance.masked_fill(~negative, torch.inf).argmin(1)
     return far, near
@@ -98,7 +102,8 @@ def _hinge_rows(distance: Tensor, positive: Tensor, negative: Tensor, *, margin:
         )  # and the other way round, [m, P]
         slope = -violated.to(distance.dtype)
         slope.scatter_add_(1, index, (violating * real).to(distance.dtype))
-        # a row's slopes add up to zero: measured from near its positives, the sum loses nothing to cancellation
+        # a row's slopes add up to zero: measured from near its positives, the sum loses nothing to
+        # cancellation
         origin = ascending.masked_fill(ascending == torch.inf, 0).sum(1, keepdim=True) / positives.clamp(
             min=1
         )
