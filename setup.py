@@ -83,7 +83,9 @@ def extension_options() -> dict[str, Any]:
     except ImportError as error:
         raise SystemExit(NO_TORCH.format(error=error)) from error
 
-    class BuildPerInstructionSet(BuildExtension):  # type: ignore[misc]
+    class BuildPerInstructionSet(BuildExtension):
+        build_temp: str
+
         def build_extension(self, extension: Any) -> None:
             # The extensions share their sources, so each needs a folder of its own for the objects.
             shared, self.build_temp = self.build_temp, os.path.join(self.build_temp, extension.name)
