@@ -22,6 +22,7 @@ from .blocks import (
     squared_differences,
     to_metric,
 )
+from .inner_autograd import inner_autograd
 from .options import Metric, Mining, RetrievalMetric
 from .reduction import Rows
 from .rows import prepare
@@ -96,9 +97,9 @@ class Sweep:
         grad_gallery = torch.zeros_like(self.gallery_rows)
         for index, block, positive, negative in self:
             distance = to_metric(block.squared, self.metric).requires_grad_()
-            with torch.enable_grad():
+            with inner_autograd():
                 sums = function(distance, positive, negative).sums
-            (grad,) = torch.autograd.grad(sums, distance, grad_sums[:, index])
+                (grad,) = torch.autograd.grad(sums, distance, grad_sums[:, index])
             queries, others = block.pull_back(pull_back_weights(grad, distance.detach(), self.metric))
             grad_rows[index] = queries
             grad_gallery += others
