@@ -46,7 +46,7 @@ LEFT_OUT = (
     "slower, through chunked PyTorch; install again with a C++20 compiler (GCC 10+, Clang 12+) to get it."
 )
 NO_TORCH = (
-    "fused_rank: compiling the extension needs torch>=2.10 here ({error}): install it first, drop "
+    "fused_rank: compiling the extension needs torch>=2.10 in this environment: install it first, drop "
     "--no-build-isolation, or set FUSED_RANK_NO_EXTENSION=1 to install without the extension."
 )
 FAILED = (
@@ -77,11 +77,10 @@ def extension_options() -> dict[str, Any]:
         print(LEFT_OUT.format(reason=reason), file=sys.stderr)
         return {}
     os.environ["CXX"] = compiler() or ""
+    if not torch_paths():
+        raise SystemExit(NO_TORCH)
     sys.path.extend(path for path in torch_paths() if path not in sys.path)
-    try:
-        from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
-    except ImportError as error:
-        raise SystemExit(NO_TORCH.format(error=error)) from error
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
     class BuildPerInstructionSet(BuildExtension):
         build_temp: str
