@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import setuptools
 from setuptools import build_meta
 from setuptools.build_meta import (  # noqa: F401  (hooks that pip and build call by name)
     build_editable,
@@ -29,6 +30,12 @@ from setuptools.build_meta import (  # noqa: F401  (hooks that pip and build cal
     prepare_metadata_for_build_editable,
     prepare_metadata_for_build_wheel,
 )
+
+if int(setuptools.__version__.split(".")[0]) < 77:  # older ones don't know pyproject.toml's license field
+    raise SystemExit(
+        f"fused_rank: building needs setuptools>=77, this environment has {setuptools.__version__}: "
+        "pip install --upgrade setuptools, or drop --no-build-isolation."
+    )
 
 MINIMUM_TORCH = (2, 10)
 # Needs the C++20 library as well as the language: GCC 10 or Clang 12 and newer pass.
