@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from setuptools import setup
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -70,6 +71,13 @@ def sources() -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in paths]
 
 
+class NeedsTorch(build_ext):
+    """Stands in where there is no torch: metadata and source distributions need none, compiling does."""
+
+    def run(self) -> None:
+        raise SystemExit(NO_TORCH)
+
+
 def extension_options() -> dict[str, Any]:
     """The arguments of setup() that compile the extension, or none of them for a pure-Python package."""
     reason = reason_not_to_compile()
@@ -78,7 +86,10 @@ def extension_options() -> dict[str, Any]:
         return {}
     os.environ["CXX"] = compiler() or ""
     if not torch_paths():
-        raise SystemExit(NO_TORCH)
+        return {
+            "ext_modules": [Extension("fused_rank._C_base", sources())],
+            "cmdclass": {"build_ext": NeedsTorch},
+        }
     sys.path.extend(path for path in torch_paths() if path not in sys.path)
     from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
