@@ -39,15 +39,17 @@ def test_repeats_follow_cost() -> None:
     assert timing.repeats(0.01, budget=1.0, least=5, most=40) == 40
     assert timing.repeats(0.5, budget=1.0, least=5, most=40) == 5
     assert timing.repeats(2.0, budget=1.0, least=5, most=40) == 2
-    assert timing.repeats(9.0, budget=1.0, least=5, most=40) == 1
+    assert timing.repeats(4.0, budget=1.0, least=5, most=40) == 1
 
 
 def test_interleave_gives_every_step_a_first_turn() -> None:
     order: list[str] = []
     steps = {name: (lambda name=name: order.append(name)) for name in "abc"}
-    samples = timing.interleave(steps, budget=0.1, least=2, most=3)
+    samples = timing.interleave(steps, budget=0.05, least=3)
     assert list(dict.fromkeys(order)) == ["a", "b", "c"]
-    assert {len(taken) for taken in samples.values()} == {3}
+    lengths = {len(taken) for taken in samples.values()}
+    assert len(lengths) == 1
+    assert min(lengths) >= 3
 
 
 def test_unit_converts_products_to_flop() -> None:

@@ -4,6 +4,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -11,7 +12,8 @@ Step = Callable[[], None]
 Samples = list[float | None]  # one entry a round; None where the implementation sat the round out
 
 MIN_SAMPLE = 0.004  # seconds: faster steps are repeated within a sample
-SLOW_STEP = 1.0  # seconds: slower steps are measured without a warm-up of their own
+MOST_SAMPLES = 40
+SLOW_STEP = 1.0  # seconds: slower steps need no warm-up, and two samples do
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ def turns(count: int, rounds: int) -> list[bool]:
 
 
 def repeats(cost: float, budget: float, least: int, most: int) -> int:
-    """Samples that fit in `budget` seconds; slow steps get fewer than `least`, but always one."""
-    if cost > 5 * SLOW_STEP:
+    """Samples that fit in `budget` seconds, at least `least`; fewer of slow steps, but always one."""
+    if cost > 3 * SLOW_STEP:
         least = 1
     elif cost > SLOW_STEP:
         least = min(least, 2)
@@ -62,26 +64,35 @@ def warm_up(step: Step) -> float:
 
 
 def interleave(
-    steps: Mapping[str, Step], budget: float, least: int = 5, most: int = 40
+    steps: Mapping[str, Step],
+    budget: float,
+    known: Mapping[str, float] = MappingProxyType({}),
+    least: int = 5,
 ) -> dict[str, Samples]:
-    """Seconds per call of each step in each round, in about `budget` seconds besides the warm-up."""
-    costs = {name: warm_up(step) for name, step in steps.items()}
+    """Seconds per call of each step in each round, in about `budget` seconds besides the warm-up.
+
+    `known` costs of slow steps spare them the warm-up.
+    """
+    costs = {name: _cost(step, known.get(name, 0.0)) for name, step in steps.items()}
     inner = {name: max(1, int(MIN_SAMPLE / max(cost, 1e-7))) for name, cost in costs.items()}
     share = budget / len(steps)
-    counts = {name: repeats(costs[name] * inner[name], share, least, most) for name in steps}
+    counts = {name: repeats(costs[name] * inner[name], share, least, MOST_SAMPLES) for name in steps}
     rounds = max(counts.values())
     schedule = {name: turns(count, rounds) for name, count in counts.items()}
     samples: dict[str, Samples] = {name: [] for name in steps}
     gc.collect()
     gc.disable()
     try:
-        for round_index in range(rounds):
+        for index in range(rounds):
             for name, step in steps.items():
-                runs = schedule[name][round_index]
-                samples[name].append(_sample(step, inner[name]) if runs else None)
+                samples[name].append(_sample(step, inner[name]) if schedule[name][index] else None)
     finally:
         gc.enable()
     return samples
+
+
+def _cost(step: Step, known: float) -> float:
+    return known if known > SLOW_STEP else warm_up(step)
 
 
 def _sample(step: Step, inner: int) -> float:
