@@ -150,8 +150,9 @@ def _fallback_reason(device_type: str) -> str | None:
     if _forced is not None:
         return None
     if device_type == "cpu":
+        missing = BACKENDS["cpp"].missing or "the extension lacks an operator that this call needs"
         return (
-            f"fused_rank runs its eager backend, several times slower: {BACKENDS['cpp'].missing}. Install a wheel"
+            f"fused_rank runs its eager backend, several times slower: {missing}. Install a wheel"
             " for this platform, or a C++20 compiler and then the package from source; `python -m fused_rank info`"
             " tells more, fused_rank.use_backend('eager') silences this."
         )

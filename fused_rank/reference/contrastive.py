@@ -21,13 +21,16 @@ def rows(
     power: int,
 ) -> Rows:
     """Two channels for each row of `distance` [m, N]: its positive pairs and its negative pairs."""
-    too_far = torch.where(positive, distance - pos_margin, 0.0).relu()
-    too_near = torch.where(negative, neg_margin - distance, 0.0).relu()
+    # masks in the distance's dtype: a product is several times faster than a selection by booleans
+    same, other = positive.to(distance.dtype), negative.to(distance.dtype)
+    too_far = (distance - pos_margin).relu() * same
+    too_near = (neg_margin - distance).relu() * other
     losses = (too_far, too_near) if power == 1 else (too_far * too_far, too_near * too_near)
-    counts = torch.stack((positive.sum(1), negative.sum(1)))
-    active = torch.stack((too_far.count_nonzero(1), too_near.count_nonzero(1)))
-    sums = torch.stack((losses[0].sum(1), losses[1].sum(1)))
-    return Rows(sums, counts.to(sums.dtype), active.to(sums.dtype))
+    sums, counts, active = (
+        torch.stack([channel.sum(1) for channel in channels])
+        for channels in (losses, (same, other), (too_far.detach().sign(), too_near.detach().sign()))
+    )
+    return Rows(sums, counts, active)
 
 
 def contrastive_loss(

@@ -14,9 +14,9 @@ from .distance import Pairwise
 def weighted_mean(
     hinge: Tensor, members: Tensor, temperature: float, *, eps: float, constant_weights: bool
 ) -> Tensor:
-    """Σ w·hinge / (Σ w + eps) over each row's members [m, N], with w = exp(temperature·hinge); 0 without members.
+    """Σ w·hinge / (Σ w + eps) over each row's members [m, N] (1 or 0), with w = exp(temperature·hinge).
 
-    Both sums are taken relative to the row's largest weight, so no temperature overflows.
+    0 without members. Both sums are taken relative to the row's largest weight, so no temperature overflows.
     """
     if temperature == 0:
         numerator, denominator = hinge.sum(1), members.sum(1) + eps
@@ -48,11 +48,14 @@ def rows(
 
     Positives are pulled inside alpha − margin, negatives pushed out of alpha.
     """
-    too_far = torch.where(positive, distance - (alpha - margin), 0.0).relu()
-    too_near = torch.where(negative, alpha - distance, 0.0).relu()
-    members = positive if positive_mean == "all" else too_far > 0
+    # masks in the distance's dtype: a product is several times faster than a selection by booleans
+    pulled, pushed = positive.to(distance.dtype), negative.to(distance.dtype)
+    too_far = (distance - (alpha - margin)).relu() * pulled
+    too_near = (alpha - distance).relu() * pushed
+    members = pulled if positive_mean == "all" else too_far.detach().sign()
+    near = too_near.detach().sign()
     pull = weighted_mean(too_far, members, temperature_pos, eps=eps, constant_weights=constant_weights)
-    push = weighted_mean(too_near, too_near > 0, temperature_neg, eps=eps, constant_weights=constant_weights)
+    push = weighted_mean(too_near, near, temperature_neg, eps=eps, constant_weights=constant_weights)
     sums = (pos_weight * pull + neg_weight * push).unsqueeze(0)
     return Rows(sums, torch.ones_like(sums), (sums > 0).to(sums.dtype))
 

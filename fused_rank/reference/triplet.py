@@ -24,7 +24,7 @@ def triplet_losses(violation: Tensor, soft_margin: bool) -> Tensor:
 
 def padded_positives(positive: Tensor) -> tuple[Tensor, Tensor]:
     """Column of every positive of each row, [m, P] with P the largest class's, and which entries are real."""
-    counts = positive.sum(1)
+    counts = positive.sum(1, dtype=torch.int32).long()  # many times faster than a sum in int64
     width = max(int(counts.max()), 1)
     anchor, column = positive.nonzero(as_tuple=True)
     slot = torch.arange(anchor.shape[0], device=anchor.device) - (counts.cumsum(0) - counts)[anchor]
@@ -52,7 +52,7 @@ def semihard(distance: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tens
     """
     index, real = padded_positives(positive)
     ascending, order = distance.masked_fill(~negative, torch.inf).sort(dim=1, stable=True)
-    last = (negative.sum(1, keepdim=True) - 1).clamp(min=0)
+    last = (negative.sum(1, keepdim=True, dtype=torch.int32).long() - 1).clamp(min=0)
     farthest = torch.searchsorted(ascending, ascending.gather(1, last))  # the first of those equal to it
     farther = torch.searchsorted(ascending, distance.gather(1, index).contiguous(), right=True)
     chosen = torch.where(farther > last, farthest.clamp(max=distance.shape[1] - 1), farther)
@@ -91,15 +91,18 @@ def _hinge_rows(distance: Tensor, positive: Tensor, negative: Tensor, *, margin:
         index, real = padded_positives(positive)
         ascending, order = distance.gather(1, index).masked_fill(~real, torch.inf).sort(1)
         index, positives = index.gather(1, order), real.sum(1, keepdim=True)
-        # positives in sorted order: [closed, opened) violate the margin with this negative  # [m, N]
-        query = distance.contiguous()
+        # of the sorted positives, those from rank `closed` on violate the margin with this negative
+        query, members = distance.contiguous(), negative.long()  # [m, N]
         closed = torch.searchsorted(ascending + margin, query, right=True)
-        opened = torch.searchsorted(ascending, query) if band else positives.expand_as(closed)
-        closed = torch.minimum(closed, opened)
-        violated = (opened - closed).masked_fill_(~negative, 0)  # how many positives each negative violates
-        violating = _negatives_of(
-            closed, opened, negative, ascending.shape[1]
-        )  # and the other way round, [m, P]
+        violating = _ranked_below(
+            closed, members, ascending.shape[1]
+        )  # negatives each positive violates, [m, P]
+        violated = positives - closed  # positives each negative violates
+        if band:  # of them, only those before rank `opened` are nearer than the negative
+            opened = torch.searchsorted(ascending, query).clamp_(min=closed)
+            violating -= _ranked_below(opened, members, ascending.shape[1])
+            violated = opened - closed
+        violated *= members
         slope = -violated.to(distance.dtype)
         slope.scatter_add_(1, index, (violating * real).to(distance.dtype))
         # a row's slopes add up to zero: measured from near its positives, the sum loses nothing to
@@ -108,17 +111,15 @@ def _hinge_rows(distance: Tensor, positive: Tensor, negative: Tensor, *, margin:
             min=1
         )
         active = violated.sum(1).to(distance.dtype)
-        counts = positives.squeeze(1) * negative.sum(1)
+        counts = positives.squeeze(1) * members.sum(1)
     sums = (slope * (distance - origin)).sum(1) + margin * active
     return Rows(sums.unsqueeze(0), counts.to(distance.dtype).unsqueeze(0), active.unsqueeze(0))
 
 
-def _negatives_of(closed: Tensor, opened: Tensor, negative: Tensor, width: int) -> Tensor:
-    """[m, P]: for each rank r the number of negatives with closed ≤ r < opened."""
-    histogram = closed.new_zeros(closed.shape[0], width + 1)
-    weights = negative.to(closed.dtype)
-    histogram.scatter_add_(1, closed, weights).scatter_add_(1, opened, -weights)
-    return histogram.cumsum(1)[:, :width]
+def _ranked_below(ranks: Tensor, members: Tensor, width: int) -> Tensor:
+    """[m, P]: for each r in 0 … P − 1 the number of members (1 or 0, [m, N]) whose rank is at most r."""
+    histogram = ranks.new_zeros(ranks.shape[0], width + 1)
+    return histogram.scatter_add_(1, ranks, members).cumsum(1)[:, :width]
 
 
 def _soft_rows(distance: Tensor, positive: Tensor, negative: Tensor, *, margin: float, band: bool) -> Rows:
