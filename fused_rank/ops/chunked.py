@@ -196,7 +196,7 @@ def triplet_forward(
     """Rows of the mined triplet losses."""
     term = partial(triplet.rows, mining=cast(Mining, mining), margin=margin, soft_margin=soft_margin)
     rows = Sweep(x, labels, gallery, gallery_labels, metric, normalize).forward(term, 1)
-    return rows, rows.new_empty(0, dtype=torch.int32), rows.new_empty(0, dtype=torch.uint8)
+    return rows, rows.new_empty(0), rows.new_empty(0, dtype=torch.uint8)
 
 
 def triplet_backward(

@@ -92,10 +92,11 @@ def fake_kernels(*, compiled: bool) -> dict[str, Callable[..., Any]]:
         metric: str,
         normalize: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        rows = x.new_empty(3, x.shape[0], dtype=accumulation_dtype(x.dtype))
+        dtype = accumulation_dtype(x.dtype)
+        rows = x.new_empty(3, x.shape[0], dtype=dtype)
         if not compiled:
-            return rows, x.new_empty(0, dtype=torch.int32), x.new_empty(0, dtype=torch.uint8)
-        state = x.new_empty(triplet_state_rows(mining), x.shape[0], dtype=torch.int32)
+            return rows, x.new_empty(0, dtype=dtype), x.new_empty(0, dtype=torch.uint8)
+        state = x.new_empty(triplet_state_rows(mining), x.shape[0], dtype=dtype)
         return rows, state, _live_tiles(x, gallery)
 
     def triplet_backward(

@@ -41,7 +41,7 @@ SCHEMAS: dict[str, str] = {
 
 # channels of each pair term, and rows of the state that the compiled forward keeps for its backward
 PAIR_CHANNELS = {"ranked_list": 1, "contrastive": 2}
-PAIR_STATE_ROWS = {"ranked_list": 4, "contrastive": 0}
+PAIR_STATE_ROWS = {"ranked_list": 6, "contrastive": 0}
 
 
 def triplet_state_rows(mining: str) -> int:
