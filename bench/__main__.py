@@ -71,7 +71,8 @@ def _measure(options: argparse.Namespace, chosen: list[Case]) -> Run:
     chosen_size = "full" if options.full else "quick" if options.quick else "default"
     run = Run(machine.describe(), {"size": chosen_size, "timing_budget": settings.timing_budget})
     run.rows, run.errors = runner.run(chosen, settings, _report)
-    if not options.case and not options.no_charts:
+    interrupted = len(run.rows) < len(chosen)
+    if not (options.case or options.no_charts or interrupted):
         for curve in curves.curves(options.full):
             sizes = [256, 512] if options.quick else [512, 1024, 2048, 4096, 8192, 16384]
             sizes += [32768] if options.full else []
