@@ -1,7 +1,7 @@
 """The fp64 oracle: every loss as its plain definition, independent of the library and of its reference.
 
-Distances are taken by direct difference, not by |x|² + |y|² − 2x·y, triplets by walking the anchors, gradients
-by autograd. Nothing here imports fused_rank. Each loss returns its `Rows`: what each query contributes.
+Distances are taken by direct difference, not by |x|² + |y|² − 2x·y, triplets by walking over anchors,
+gradients by autograd. Nothing here imports fused_rank. Each loss returns its `Rows`: what each query contributes.
 """
 
 from __future__ import annotations
@@ -176,8 +176,8 @@ def triplet_margin(
     same, other = pairs(labels, gallery_labels, len(x), len(y), gallery is None)
     d = distances(x, y, metric, normalize)
     sums, counts, active, gaps = [], [], [], []
-    for i in range(len(x)):
-        mined = MINERS[mining](d[i, same[i]], d[i, other[i]], margin)
+    for row, positives, negatives in zip(d.unbind(), same, other, strict=True):
+        mined = MINERS[mining](row[positives], row[negatives], margin)
         violation = mined.positive - mined.negative + margin
         loss = torch.nn.functional.softplus(violation) if soft_margin else violation.clamp(min=0)
         corner = [] if soft_margin else [violation.detach().abs().flatten()]
@@ -214,12 +214,12 @@ def mine_hard(positive: Tensor, negative: Tensor, margin: float) -> Mined:
 def mine_semihard(positive: Tensor, negative: Tensor, margin: float) -> Mined:
     if not (len(positive) and len(negative)):
         return Mined(positive[:0], negative[:0], 0, positive.detach()[:0])
-    chosen, gaps = [], [steps(negative)]
-    for p in positive:
-        farther = negative[negative > p]
-        chosen.append(farther.min() if len(farther) else negative.max())
-        gaps.append((negative - p).detach().abs())
-    return Mined(positive, torch.stack(chosen), len(positive), torch.cat(gaps))
+    p, n = positive.detach()[:, None], negative.detach()[None]
+    farther = n > p
+    choices = torch.where(farther.any(1, keepdim=True), torch.where(farther, n, torch.inf), -n)
+    runners_up = choices.sort(1).values.diff(dim=1)[:, :1]
+    gaps = torch.cat([(n - p).abs().flatten(), runners_up.flatten()])
+    return Mined(positive, negative[choices.argmin(1)], len(positive), gaps)
 
 
 def mine_all(positive: Tensor, negative: Tensor, margin: float) -> Mined:

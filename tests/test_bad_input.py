@@ -22,8 +22,8 @@ Error = type[Exception]
 
 # What is passed, the exception, and the words its message must hold: the argument, then what came.
 CALLS: dict[str, tuple[dict[str, Any], Error, list[str]]] = {
-    "a vector": ({"embeddings": torch.rand(6)}, ValueError, ["embeddings", "2", "1"]),
-    "a batch of matrices": ({"embeddings": torch.rand(6, 2, 2)}, ValueError, ["embeddings", "2", "3"]),
+    "a vector": ({"embeddings": torch.rand(6)}, ValueError, ["embeddings", "2", "6"]),
+    "a batch of matrices": ({"embeddings": torch.rand(6, 2, 2)}, ValueError, ["embeddings", "2", "6, 2, 2"]),
     "a list": ({"embeddings": [[1.0], [2.0]]}, TypeError, ["embeddings", "Tensor", "list"]),
     "integers": (
         {"embeddings": torch.ones(6, 4, dtype=torch.int64)},
@@ -52,7 +52,7 @@ CALLS: dict[str, tuple[dict[str, Any], Error, list[str]]] = {
     "gallery of rank 1": (
         {"gallery": torch.rand(4), "gallery_labels": LY},
         ValueError,
-        ["gallery", "2", "1"],
+        ["gallery", "2", "4"],
     ),
     "empty gallery": ({"gallery": Y[:0], "gallery_labels": LY[:0]}, ValueError, ["gallery", "0"]),
     "gallery of another dtype": (

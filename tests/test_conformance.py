@@ -6,6 +6,8 @@ get no upstream gradient: there either answer is right (exact ties have their ow
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from torch import Tensor
 from .checks import check_against_oracle
 from .conftest import Backend
 from .inputs import make_inputs
-from .losses import LOSSES, Loss, options_id
+from .losses import LOSSES, TRIPLET, Loss, options_id
 from .pairwise import Combo, pairwise
 from .tolerances import TOLERANCES
 
@@ -30,7 +32,7 @@ SHAPES = [
     (255, 64, 33),
     (256, 257, 16),
     (257, 256, 3),
-    (300, 127, 130),
+    (300, 127, 33),
     (513, 65, 16),
     (64, 513, 33),
 ]
@@ -43,9 +45,9 @@ METRICS = [
 ]
 
 
-def sensible(combo: Combo) -> bool:
-    """One-dimensional unit rows are ±1: every comparison is a tie."""
-    return combo["shape"][2] > 1 or not combo["metric"][1]
+def sensible(loss: Loss, combo: Combo) -> bool:
+    """In one dimension unit rows are ±1, all ties, and a triplet's gradients cancel: test_degenerate.py has those."""
+    return combo["shape"][2] > 1 or (loss is not TRIPLET and not combo["metric"][1])
 
 
 CASES = [
@@ -59,7 +61,7 @@ CASES = [
             "form": ["self", "two-set", "plain"],
             "metric": METRICS,
         },
-        sensible,
+        partial(sensible, loss),
     )
 ]
 

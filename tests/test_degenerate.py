@@ -140,6 +140,26 @@ def test_zero_rows(case: Case, normalize: bool, backend: Backend, generator: tor
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=case_id)
+@every_loss
+def test_width_one(case: Case, dtype: torch.dtype, backend: Backend, generator: torch.Generator) -> None:
+    """On a line the gradients of a triplet cancel, up to rounding."""
+    loss, options = case
+    labels = torch.randint(0, 9, (40,), generator=generator)
+    inputs = Inputs(embed(labels, 1, generator).to(dtype), labels)
+    truth, ours = inputs.oracle(), inputs.to(backend.device).leaves()
+    rows = loss.oracle(truth, **options, normalize=False)
+    value = loss(ours, **options, normalize=False, reduction="none")
+    clear = rows.gap > TOLERANCES[dtype].gap
+    rows.reduce("none").backward(clear.double())
+    value.backward(clear.to(value))
+    assert ours.embeddings.grad is not None
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-11
+    torch.testing.assert_close(
+        ours.embeddings.grad.cpu().double(), truth.embeddings.grad, rtol=tolerance, atol=tolerance
+    )
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=case_id)
 def test_width_one_normalised(loss: Loss, backend: Backend) -> None:
     """Unit rows of one dimension are ±1, whatever the input: the loss is flat."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.gradcheck import GradcheckError
 
 from .conftest import Backend
 from .inputs import Inputs, make_inputs
@@ -65,5 +66,5 @@ def test_query_gradient_with_a_constant_gallery(
 def test_gradcheck_can_fail(backend: Backend, generator: torch.Generator) -> None:
     """The default ranked list gradient is not the derivative (its weights are constants)."""
     inputs = make_inputs("two-set", 9, 12, 5, torch.float64, generator).to(backend.device)
-    with pytest.raises(torch.autograd.gradcheck.GradcheckError):  # type: ignore[attr-defined]
+    with pytest.raises(GradcheckError):
         check(RANKED_LIST, {"gradient": "query"}, inputs, needs=(True, False))

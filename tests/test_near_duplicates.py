@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import pytest
@@ -66,12 +67,12 @@ def test_collapsed(
     case: Case, arrangement: str, width: float, normalize: bool, backend: Backend, generator: torch.Generator
 ) -> None:
     loss, options = case
-    inputs = clusters(arrangement, width, 200, generator)
+    inputs = clusters(arrangement, width, 130, generator)
     # Normalising rounds each row to 6e-8: directions between rows `width` apart are not known better.
     tolerance = relaxed(FLOAT, max(1.0, 2e-7 / width / FLOAT.relative_l2)) if normalize else FLOAT
     options = {**options, "normalize": normalize}
     check_against_oracle(
-        loss, options, inputs, upstream(200, generator), backend.device, no_gap(tolerance, -1.0)
+        loss, options, inputs, upstream(130, generator), backend.device, no_gap(tolerance, -1.0)
     )
 
 
@@ -139,15 +140,17 @@ def test_norms(
     labels = torch.randint(0, 30, (130,), generator=generator)
     size = scale or (10 ** torch.linspace(-4, 4, 130, dtype=torch.float64))[:, None]
     inputs = Inputs((embed(labels, 20, generator) * size).float(), labels)
-    if loss is TRIPLET and not normalize and not options.get("soft_margin"):
-        options = {**options, "margin": 0.2 * (scale or 1)}
-    gap = FLOAT.gap if normalize else FLOAT.gap * (scale or 1)
+    unit = 1.0 if normalize else scale or 1e4  # of the distances
+    thresholds = {"alpha": 1.2, "margin": 0.2, "neg_margin": 1.0, "pos_margin": 0.3}
+    steepness = {"temperature_pos": 5.0, "temperature_neg": 10.0}
+    names = inspect.signature(loss.function).parameters
+    options = {
+        **options,
+        **{name: value * unit for name, value in thresholds.items() if name in names},
+        **{name: value / unit for name, value in steepness.items() if name in names},
+        "normalize": normalize,
+    }
+    tolerance = replace(FLOAT, gap=FLOAT.gap * unit, atol=FLOAT.atol * unit ** options.get("power", 2))
     check_against_oracle(
-        loss,
-        {**options, "normalize": normalize},
-        inputs,
-        upstream(130, generator),
-        backend.device,
-        replace(FLOAT, gap=gap, atol=FLOAT.atol * (1 if normalize else (scale or 1e4))),
-        decided=0.25,
+        loss, options, inputs, upstream(130, generator), backend.device, tolerance, decided=0.25
     )

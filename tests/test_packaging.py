@@ -32,21 +32,24 @@ print(imported, len(messages), *messages, sep="\\n")
 """
 
 
-def python(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    root = str(Path(fused_rank.__file__).parent.parent)
+def python(
+    *arguments: str, package: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs Python where `package` holds fused_rank: this very one unless another is given."""
+    root = package or Path(fused_rank.__file__).parent.parent
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FUSED_RANK_")}
     return subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
         timeout=120,
-        cwd=cwd,
-        env={**kept, "PYTHONPATH": root, **environment},
+        cwd=root,
+        env={**kept, "PYTHONPATH": str(root), **variables},
     )
 
 
-def checked(*arguments: str, cwd: Path | None = None, **environment: str) -> str:
-    run = python(*arguments, cwd=cwd, **environment)
+def checked(*arguments: str, package: Path | None = None, **variables: str) -> str:
+    run = python(*arguments, package=package, **variables)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
@@ -64,7 +67,7 @@ def without_extension(tmp_path: Path) -> Path:
 
 def test_works_without_the_extension_after_one_warning(without_extension: Path) -> None:
     """Import is silent; the first use warns once, with the reason and the remedy."""
-    imported, count, *message = checked("-c", STEP, PYTHONPATH=str(without_extension)).splitlines()
+    imported, count, *message = checked("-c", STEP, package=without_extension).splitlines()
     assert (imported, count) == ("0", "1")
     text = "\n".join(message)
     assert "eager" in text
@@ -80,12 +83,12 @@ def test_an_unknown_instruction_set_is_a_reason_not_a_crash() -> None:
 
 def test_asking_for_a_missing_backend_is_an_error_with_the_reason(without_extension: Path) -> None:
     call = "import fused_rank; fused_rank.use_backend('cpp')"
-    run = python("-c", call, PYTHONPATH=str(without_extension))
+    run = python("-c", call, package=without_extension)
     assert run.returncode != 0
     assert "RuntimeError" in run.stderr
     assert "cpp" in run.stderr
     assert "not built" in run.stderr
-    run = python("-c", STEP, PYTHONPATH=str(without_extension), FUSED_RANK_BACKEND="cpp")
+    run = python("-c", STEP, package=without_extension, FUSED_RANK_BACKEND="cpp")
     assert run.returncode != 0
     assert "not built" in run.stderr
 
@@ -108,7 +111,7 @@ def test_info(backend: Backend) -> None:
 
 
 def test_info_gives_the_reason(without_extension: Path) -> None:
-    text = checked("-m", "fused_rank", "info", cwd=without_extension, PYTHONPATH=str(without_extension))
+    text = checked("-m", "fused_rank", "info", package=without_extension)
     assert "not built" in text
 
 

@@ -120,12 +120,12 @@ def test_ranked_list(
     margin = 0.4
     theirs = losses.RankedListLoss(margin, negative, balance, Tp=positive, distance=lp(normalize))
     ours = RankedListLoss(
-        1 + margin / 2,
-        margin,
-        negative,
-        positive,
-        1 - balance,
-        balance,
+        alpha=1 + margin / 2,
+        margin=margin,
+        temperature_neg=negative,
+        temperature_pos=positive,
+        pos_weight=1 - balance,
+        neg_weight=balance,
         gradient="exact",
         eps=B * 1e-5,
         normalize=normalize,

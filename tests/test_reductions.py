@@ -70,10 +70,11 @@ def test_reduction(
     ],
     ids=case_id,
 )
-def test_default_reduction(
-    loss: Loss, options: Options, default: str, backend: Backend, generator: torch.Generator
-) -> None:
-    inputs = make_inputs("self", 40, 0, 6, torch.float64, generator).to(backend.device)
+def test_default_reduction(loss: Loss, options: Options, default: str, backend: Backend) -> None:
+    """On a circle: a class far from all others, which is not active, and two that overlap."""
+    angles = torch.tensor([0.0, 5.0, 180.0, 185.0, 10.0, 40.0], dtype=torch.float64).deg2rad()
+    inputs = Inputs(torch.stack([angles.cos(), angles.sin()], 1), torch.tensor([0, 0, 1, 1, 2, 2]))
+    inputs = inputs.to(backend.device)
     assert torch.equal(loss(inputs, **options), loss(inputs, **options, reduction=default))
     other = {"mean": "mean_active", "mean_active": "mean"}[default]
     assert not torch.allclose(loss(inputs, **options), loss(inputs, **options, reduction=other))
