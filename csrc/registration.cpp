@@ -11,9 +11,40 @@ STABLE_TORCH_LIBRARY(fused_rank, m) {
       "pair_backward(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str term, "
       "float[] params, str metric, bool normalize, bool query_only, Tensor state, Tensor live, Tensor grad_x, "
       "Tensor grad_gallery, bool need_x, bool need_gallery) -> (Tensor, Tensor)");
+  m.def(
+      "triplet_forward(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str mining, float margin, "
+      "bool soft_margin, str metric, bool normalize) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "triplet_backward(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, "
+      "str mining, float margin, bool soft_margin, str metric, bool normalize, Tensor state, Tensor live, Tensor rows, "
+      "bool need_x, bool need_gallery) -> (Tensor, Tensor)");
+  m.def(
+      "mine_hard(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize) "
+      "-> (Tensor, Tensor)");
+  m.def(
+      "mine_semihard(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize) "
+      "-> (Tensor, Tensor, Tensor)");
+  m.def(
+      "topk(Tensor queries, Tensor? gallery, int k, str metric, bool normalize, bool exclude_self) -> (Tensor, Tensor)");
+  m.def("indexed_distance(Tensor x, Tensor? gallery, Tensor? i, Tensor? j, str metric, bool normalize) -> Tensor");
+  m.def(
+      "indexed_distance_backward(Tensor grad, Tensor x, Tensor? gallery, Tensor? i, Tensor? j, str metric, "
+      "bool normalize, bool need_x, bool need_gallery) -> (Tensor, Tensor)");
+  m.def("runtime_info() -> str");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fused_rank, CPU, m) {
   m.impl("pair_forward", TORCH_BOX(&fused_rank::pair_forward));
   m.impl("pair_backward", TORCH_BOX(&fused_rank::pair_backward));
+  m.impl("triplet_forward", TORCH_BOX(&fused_rank::triplet_forward));
+  m.impl("triplet_backward", TORCH_BOX(&fused_rank::triplet_backward));
+  m.impl("mine_hard", TORCH_BOX(&fused_rank::mine_hard));
+  m.impl("mine_semihard", TORCH_BOX(&fused_rank::mine_semihard));
+  m.impl("topk", TORCH_BOX(&fused_rank::topk));
+  m.impl("indexed_distance", TORCH_BOX(&fused_rank::indexed_distance));
+  m.impl("indexed_distance_backward", TORCH_BOX(&fused_rank::indexed_distance_backward));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fused_rank, CompositeExplicitAutograd, m) {
+  m.impl("runtime_info", TORCH_BOX(&fused_rank::runtime_info));
 }

@@ -23,34 +23,43 @@ struct Suspect {
   int32_t row, col;  // within the tile
 };
 
+inline constexpr int64_t kDepthBlock = 256;  // a panel of this depth stays in the first-level cache
+
 template <class T>
 class DistanceTile {
  public:
   DistanceTile(const Packed<T>& packed, Metric metric)
-      : x_(packed.query), y_(packed.other()), self_(packed.self), metric_(metric), ld_(x_.tile + 16),
-        values_(x_.tile * ld_), row_min_(x_.tile), a_(x_.depth), b_(x_.depth) {}
+      : x_(packed.query), y_(packed.other()), self_(packed.self), metric_(metric),
+        values_(x_.tile * kTileStride), row_min_(x_.tile), a_(x_.depth), b_(x_.depth) {}
 
   // Fills `row(i)` for i < rows(); columns from cols() on are arbitrary.
-  void compute(int64_t I, int64_t J) {
+  void compute(int64_t I, int64_t J) { compute(I, J, 0, static_cast<int>(x_.block_size(I))); }
+  // The same for `rows` rows of block I from row `first` on; row(0) is then that row.
+  void compute(int64_t I, int64_t J, int first, int rows) {
     I_ = I;
     J_ = J;
-    rows_ = static_cast<int>(x_.block_size(I));
+    first_ = first;
+    rows_ = rows;
     cols_ = static_cast<int>(y_.block_size(J));
     diagonal_ = self_ && I == J;
     shifted_ = x_.centre(I) != y_.centre(J) && (x_.tight[I] || y_.tight[J]);
     if (shifted_) shift();
     const T* panels = shifted_ ? q_panels_.data() : y_.block_panels(J);
-    for (int j = 0; j < cols_; j += kPanel<T>)
-      multiply_panel(x_.broadcast(I), rows_, x_.depth, panels + j * x_.depth, values_.data() + j, ld_, false);
+    for (int j = 0; j < cols_; j += kPanel<T>) {
+      const T* panel = panels + j * x_.depth;
+      for (int64_t k = 0; k < x_.depth; k += kDepthBlock) {
+        const int64_t depth = std::min(kDepthBlock, x_.depth - k);
+        multiply_panel(x_.broadcast(I, first, k), rows_, depth, panel + k * kPanel<T>, values_.data() + j, kTileStride, k > 0);
+      }
+    }
     suspects_.clear();
     for (int i = 0; i < rows_; ++i) to_metric(i);
   }
 
   int rows() const { return rows_; }
   int cols() const { return cols_; }
-  int64_t ld() const { return ld_; }
   bool diagonal() const { return diagonal_; }
-  T* row(int i) { return values_.data() + i * ld_; }
+  T* row(int i) { return values_.data() + i * kTileStride; }
   T row_min(int i) const { return row_min_[i]; }  // a lower bound of the row's values
   const std::vector<Suspect>& suspects() const { return suspects_; }
 
@@ -61,14 +70,24 @@ class DistanceTile {
   // x_i - y_j in full precision; the pointer lives until the next call.
   const double* difference(int i, int j) {
     read_pair(i, j);
-    for (int64_t k = 0; k < x_.depth; ++k) b_[k] = a_[k] - b_[k];
-    return b_.data();
+    return subtract();
+  }
+  // The same for any pair, whatever tile is here: row i of block I and row j of block J.
+  const double* difference_of(int64_t I, int64_t J, int i, int j) {
+    I_ = I;
+    J_ = J;
+    first_ = 0;
+    return difference(i, j);
   }
 
  private:
+  const double* subtract() {
+    for (int64_t k = 0; k < x_.depth; ++k) b_[k] = a_[k] - b_[k];
+    return b_.data();
+  }
   void read_pair(int i, int j) {
-    if (cached_row_ != I_ * x_.tile + i) {
-      cached_row_ = I_ * x_.tile + i;
+    if (cached_row_ != I_ * x_.tile + first_ + i) {
+      cached_row_ = I_ * x_.tile + first_ + i;
       x_.exact->read(cached_row_, a_.data());
     }
     y_.exact->read(J_ * y_.tile + j, b_.data());
@@ -112,7 +131,7 @@ class DistanceTile {
     using V = Vec<T>;
     T* s = row(i);
     const T* norms = shifted_ ? q_norm_.data() : y_.norm.data() + J_ * y_.tile;
-    const V own = V(x_.norm[I_ * x_.tile + i]), two = V(T(2)), tau = V(kRepair<T>);
+    const V own = V(x_.norm[I_ * x_.tile + first_ + i]), two = V(T(2)), tau = V(kRepair<T>);
     V smallest = V(T(INFINITY));
     for (int j = 0; j < cols_; j += V::width) {
       const V scale = own + V::load(norms + j);
@@ -133,7 +152,7 @@ class DistanceTile {
   __attribute__((noinline)) void repair(int i, int j0, Mask<T> close) {
     for (int l = 0; l < Vec<T>::width; ++l) {
       const int j = j0 + l;
-      if (!close[l] || j >= cols_ || (diagonal_ && i == j)) continue;
+      if (!close[l] || j >= cols_ || (diagonal_ && first_ + i == j)) continue;
       read_pair(i, j);
       const double square = squared_difference(a_.data(), b_.data(), x_.depth);
       row(i)[j] = static_cast<T>(metric == Metric::euclidean ? std::sqrt(square) : metric == Metric::cosine ? 0.5 * square : square);
@@ -155,14 +174,13 @@ class DistanceTile {
   const Operand<T>& y_;
   bool self_;
   Metric metric_;
-  int64_t ld_;
   Buffer<T> values_, row_min_;
   Buffer<double> a_, b_;  // two rows in full precision
   Buffer<T> q_rows_, q_panels_, q_norm_;
   Buffer<double> delta_;
   std::vector<Suspect> suspects_;
   int64_t I_ = 0, J_ = 0, cached_row_ = -1;
-  int rows_ = 0, cols_ = 0;
+  int first_ = 0, rows_ = 0, cols_ = 0;
   bool diagonal_ = false, shifted_ = false;
   T repaired_min_ = T(INFINITY);
 };

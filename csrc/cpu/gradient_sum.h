@@ -10,12 +10,6 @@
 
 namespace fused_rank {
 
-// A tile of coefficients as the left operand of a product, upright or transposed.
-template <class T>
-Strided<T> coefficients(const T* c, int64_t ld, bool transposed) {
-  return {c, transposed ? 1 : ld, transposed ? ld : 1, int64_t{1} << 40, 0};
-}
-
 template <class T>
 class GradientSum {
  public:
@@ -27,10 +21,16 @@ class GradientSum {
   T* mass(int64_t block) { return mass_.data() + block * x_->tile; }
 
   // product[block rows] += C · y, with y the rows of another block in this block's coordinates, [chunks][tile][kPanel].
-  void add_product(int64_t block, const Strided<T>& c, int64_t rows, int64_t depth, const T* y) {
-    T* out = product_.data() + block * x_->row_block_stride();
-    const int64_t chunk = x_->tile * kPanel<T>;
-    for (int64_t k = 0; k < x_->chunks(); ++k) multiply_panel(c, rows, depth, y + k * chunk, out + k * chunk, kPanel<T>, true);
+  template <class Matrix>
+  void add_product(int64_t block, const Matrix& c, int64_t rows, int64_t depth, const T* y) {
+    for (int64_t k = 0; k < x_->chunks(); ++k) add_product_chunk(block, 0, k, c, rows, depth, y);
+  }
+  // One chunk of columns of it, for rows from `first` on.
+  template <class Matrix>
+  void add_product_chunk(int64_t block, int64_t first, int64_t chunk, const Matrix& c, int64_t rows, int64_t depth, const T* y) {
+    const int64_t step = x_->tile * kPanel<T>;
+    T* out = product_.data() + block * x_->row_block_stride() + chunk * step + first * kPanel<T>;
+    multiply_panel(c, rows, depth, y + chunk * step, out, kPanel<T>, true);
   }
 
   // gradient_i += scale * difference, for one pair that is summed apart.

@@ -80,8 +80,9 @@ class Packer {
     }
   }
 
-  void choose_centres(const double* mean) {
+  void choose_centres(const double* mean, bool by_block) {
     std::copy(mean, mean + out_.depth, out_.centres.data());
+    if (!by_block) return;
     for (int64_t b = 0; b < out_.blocks(); ++b) {
       const double* m = out_.centres.data() + (1 + b) * out_.depth;
       const double spread = std::max(0.0, square_sum_[b] / static_cast<double>(out_.block_size(b)) - dot(m, m, out_.depth));
@@ -148,7 +149,7 @@ Packed<T> pack(const Rows& query, const Rows* gallery, Centre centre, Workers& w
   Packer<T> first(query, tile, workers);
   std::vector<Packer<T>> second;
   if (gallery) second.emplace_back(*gallery, tile, workers);
-  if (centre == Centre::mean) {
+  if (centre != Centre::none) {
     const double total = static_cast<double>(query.size() + (gallery ? gallery->size() : 0));
     std::vector<double> mean(query.source.width, 0.0);
     first.measure();
@@ -156,9 +157,9 @@ Packed<T> pack(const Rows& query, const Rows* gallery, Centre centre, Workers& w
     for (Packer<T>& p : second) {
       p.measure();
       p.add_to_mean(mean.data(), total);
-      p.choose_centres(mean.data());
+      p.choose_centres(mean.data(), centre == Centre::mean);
     }
-    first.choose_centres(mean.data());
+    first.choose_centres(mean.data(), centre == Centre::mean);
   }
   Packed<T> packed;
   packed.self = gallery == nullptr;

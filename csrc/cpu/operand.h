@@ -51,16 +51,19 @@ struct Operand {
   const T* block_rows(int64_t b) const { return rows.data() + b * row_block_stride(); }
   const T* block_panels(int64_t b) const { return panels.data() + b * panel_block_stride(); }
   const double* centre(int64_t b) const { return centres.data() + (tight[b] ? 1 + b : 0) * depth; }
-  Strided<T> broadcast(int64_t b) const { return {block_rows(b), kPanel<T>, 1, kPanel<T>, tile * kPanel<T>}; }
+  // Block b from row `first` and column `depth` (a multiple of kPanel) on, as a left operand.
+  PackedRows<T> broadcast(int64_t b, int64_t first, int64_t depth) const {
+    return {block_rows(b) + depth * tile + first * kPanel<T>, tile * kPanel<T>};
+  }
 };
 
 // Rows per tile: large enough to amortise the epilogue, small enough that a small batch still fills the machine.
 // Depends on the shape alone, never on the number of threads.
 int64_t tile_rows(int64_t queries, int64_t gallery);
 
-enum class Centre { none, mean };
+// none: inner products. common: one centre for all. mean: tight blocks have their own.
+enum class Centre { none, common, mean };
 
-// The common centre of one or two sets of rows (their mean), [depth].
 template <class T>
 struct Packed {
   Operand<T> query, gallery;  // gallery stays empty in self form

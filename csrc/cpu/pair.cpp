@@ -12,7 +12,7 @@ TermLayout term_layout(const std::string& term) {
 
 template <class T>
 void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers& workers) {
-  with_term(problem.term, problem.params.data(), problem.reach(), [&]<class Term>() {
+  with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
     if (out.fused != Fused::none && !Term::kSeparable) throw std::invalid_argument(problem.term + " cannot be fused with these parameters");
     PairSweep<T, Term>(problem, workers).forward(out);
   });
@@ -20,7 +20,7 @@ void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers
 
 template <class T>
 void pair_backward(const PairProblem& problem, const PairBackward<T>& io, Workers& workers) {
-  with_term(problem.term, problem.params.data(), problem.reach(), [&]<class Term>() {
+  with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
     PairSweep<T, Term> sweep(problem, workers);
     if constexpr (Term::kSeparable) {
       if (io.fused != Fused::none) return sweep.backward_from_unit(io);

@@ -4,10 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "distance_tile.h"
-#include "order.h"
-#include "parallel.h"
-#include "source.h"
+#include "pair_matrix.h"
 
 namespace fused_rank {
 
@@ -15,19 +12,9 @@ namespace fused_rank {
 enum class Fused { none, query, both };
 
 struct PairProblem {
-  Source query, gallery;  // gallery is unused in self form
-  Order order;
+  PairInput input;
   std::string term;
   std::vector<double> params;
-  Metric metric = Metric::euclidean;
-  bool normalize = false;
-
-  bool self() const { return order.self; }
-  bool unit_rows() const { return normalize || metric == Metric::cosine; }
-  double reach() const {  // the largest distance there can be
-    if (!unit_rows()) return INFINITY;
-    return metric == Metric::squared ? 4.0 : 2.0;
-  }
 };
 
 // All in original row order. T is the accumulation type.

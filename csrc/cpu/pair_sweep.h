@@ -8,10 +8,8 @@
 #include <vector>
 
 #include "../terms/term.h"
-#include "gradient_sum.h"
 #include "pair.h"
-#include "pair_lanes.h"
-#include "schedule.h"
+#include "pair_matrix.h"
 
 namespace fused_rank {
 
@@ -63,106 +61,66 @@ class PairSweep {
 
  public:
   PairSweep(const PairProblem& problem, Workers& workers)
-      : problem_(problem), order_(problem.order), workers_(workers), term_(Term::from(problem.params.data())),
-        query_rows_(describe_rows(problem.query, order_.query, problem.unit_rows(), workers)) {
-    if (!problem.self()) gallery_rows_ = describe_rows(problem.gallery, order_.gallery, problem.unit_rows(), workers);
-    packed_ = pack<T>(query_rows_, problem.self() ? nullptr : &gallery_rows_, Centre::mean, workers);
-    for (int w = 0; w < workers.count(); ++w) scratch_.emplace_back(packed_, problem.metric);
+      : matrix_(problem.input, workers), term_(Term::from(problem.params.data())),
+        scratch_(matrix_.make_scratch(problem.input.metric)) {
+    for (int w = 0; w < workers.count(); ++w) columns_.emplace_back(matrix_.tile());
   }
 
   void forward(const PairForward<T>& out) {
-    const Operand<T>& x = packed_.query;
-    rows_ = Members<T, Row>(x.blocks() * x.tile);
+    rows_ = Members<T, Row>(padded_rows());
     rows_.fill(Row<T>{});
-    const bool fused = out.fused != Fused::none;
-    GradientSum<T> query_pos, query_neg, gallery_pos, gallery_neg;
-    if (fused) {
-      query_pos = GradientSum<T>(x);
-      query_neg = GradientSum<T>(x);
-      if (!self() && out.fused == Fused::both) {
-        gallery_pos = GradientSum<T>(packed_.gallery);
-        gallery_neg = GradientSum<T>(packed_.gallery);
-      }
-    }
-    Sums pos{&query_pos, self() ? &query_pos : &gallery_pos}, neg{&query_neg, self() ? &query_neg : &gallery_neg};
-    const auto tile = [&](int64_t I, int64_t J, int w) {
-      Scratch& s = scratch_[w];
-      s.tile.compute(I, J);
-      const bool live = fused ? fold<true>(s, I, J) : fold<false>(s, I, J);
-      out.live[I * packed_.other().blocks() + J] = live;
-      if (fused && s.any_negative) add(s, I, J, s.tile.row(0), neg);
-      if (fused && s.any_positive) add(s, I, J, s.positive.data(), pos);
-    };
-    walk(tile, !self() && out.fused == Fused::both);
+    const bool fused = out.fused != Fused::none, columns = out.fused == Fused::both && !self();
+    GradientSums<T> positive = matrix_.make_sums(fused, columns), negative = matrix_.make_sums(fused, columns);
+    matrix_.walk(
+        [&](int64_t I, int64_t J, int worker) {
+          TileScratch<T>& s = scratch_[worker];
+          s.tile.compute(I, J);
+          const bool live = fused ? fold<true>(s, columns_[worker], I, J) : fold<false>(s, columns_[worker], I, J);
+          out.live[I * matrix_.gallery().blocks() + J] = live;
+          if (!fused || !live) return;
+          matrix_.add(s, I, J, s.tile.row(0), negative);
+          if (matrix_.has_positives(I, J)) matrix_.add(s, I, J, s.second.data(), positive);
+        },
+        columns);
     finish(out);
-    if (fused) {
-      write_unit(query_rows_, query_pos, query_neg, out.grad_query);
-      if (gallery_pos.wanted()) write_unit(gallery_rows_, gallery_pos, gallery_neg, out.grad_gallery);
-    }
+    if (!fused) return;
+    write_unit(matrix_.query_rows(), positive.query, negative.query, out.grad_query);
+    if (columns) write_unit(matrix_.gallery_rows(), positive.gallery, negative.gallery, out.grad_gallery);
   }
 
   void backward(const PairBackward<T>& io) {
     make_scales(io);
-    GradientSum<T> query, gallery;
-    if (io.grad_query) query = GradientSum<T>(packed_.query);
-    if (io.grad_gallery) gallery = GradientSum<T>(packed_.gallery);
-    Sums sums{&query, self() ? &query : &gallery};
-    walk(
-        [&](int64_t I, int64_t J, int w) {
-          if (!io.live[I * packed_.other().blocks() + J]) return;
-          Scratch& s = scratch_[w];
+    const bool columns = io.grad_gallery != nullptr;
+    GradientSums<T> sums = matrix_.make_sums(io.grad_query != nullptr, columns);
+    matrix_.walk(
+        [&](int64_t I, int64_t J, int worker) {
+          if (!io.live[I * matrix_.gallery().blocks() + J]) return;
+          TileScratch<T>& s = scratch_[worker];
           s.tile.compute(I, J);
           if (self() && io.query_only && I != J) {
             slopes<true>(s, I, J);
-            add_query_only(s, I, J, query);
+            matrix_.add(s, I, J, s.second.data(), nullptr, &sums.query);
+            matrix_.add(s, I, J, s.tile.row(0), &sums.query, nullptr);
           } else {
-            self() && !io.query_only ? slopes_both_ends(s, I, J) : slopes<false>(s, I, J);
-            add(s, I, J, s.tile.row(0), sums);
+            self() && !io.query_only ? slopes_of_both_ends(s, I, J) : slopes<false>(s, I, J);
+            matrix_.add(s, I, J, s.tile.row(0), sums);
           }
         },
-        !self() && io.grad_gallery != nullptr);
-    if (io.grad_query) write(query_rows_, query, problem_.query.dtype, io.grad_query);
-    if (io.grad_gallery) write(gallery_rows_, gallery, problem_.gallery.dtype, io.grad_gallery);
+        columns);
+    matrix_.write(sums, io.grad_query, io.grad_gallery);
   }
 
   // Backward after a fused forward: the gradient is there, up to each query's scale.
   void backward_from_unit(const PairBackward<T>& io) {
     make_scales(io);
     const bool both = io.fused == Fused::both;
-    if (io.grad_query) scale_unit(query_rows_, io.unit_query, both, io.grad_query);
-    if (io.grad_gallery) scale_unit(gallery_rows_, io.unit_gallery, true, io.grad_gallery);
+    if (io.grad_query) scale_unit(matrix_.query_rows(), io.unit_query, both, io.grad_query);
+    if (io.grad_gallery) scale_unit(matrix_.gallery_rows(), io.unit_gallery, true, io.grad_gallery);
   }
 
  private:
-  struct Scratch {
-    Scratch(const Packed<T>& packed, Metric metric)
-        : tile(packed, metric), columns(packed.query.tile), positive(packed.query.tile * tile.ld()),
-          row_mass(packed.query.tile), col_mass(packed.query.tile) {}
-    DistanceTile<T> tile;
-    Members<T, Row> columns;
-    Buffer<T> positive;           // a second tile of coefficients: of the positives, or of the transposed direction
-    Buffer<T> row_mass, col_mass;
-    bool any_positive = false, any_negative = false;
-  };
-  struct Sums {
-    GradientSum<T>* query;
-    GradientSum<T>* gallery;
-  };
-
-  bool self() const { return problem_.self(); }
-
-  template <class F>
-  void walk(F&& tile, bool writes_columns) {
-    const int64_t rows = packed_.query.blocks(), cols = packed_.other().blocks();
-    if (self()) return for_each_triangle_tile(workers_, rows, tile);
-    if (writes_columns) return for_each_rectangle_tile(workers_, rows, cols, tile);
-    for_each_row_tile(workers_, rows, cols, tile);
-  }
-
-  TilePositives positives(int64_t I, int i, int64_t J, int cols) const {
-    const int64_t row = I * packed_.query.tile + i;
-    return tile_positives(order_.positives[row], J * packed_.query.tile, cols, self() ? row : -1);
-  }
+  bool self() const { return matrix_.self(); }
+  int64_t padded_rows() const { return matrix_.query().blocks() * matrix_.tile(); }
 
   static FR_INLINE Scale<V> spread(const Scale<T>& s) {
     Scale<V> r;
@@ -204,44 +162,33 @@ class PairSweep {
     return result;
   }
 
-  // d distance / d x_i = factor * (x_i - y_j)
-  FR_INLINE V factor(V d) const {
-    const V zero(T(0));
-    if (problem_.metric == Metric::euclidean) return select(d > zero, V(T(1)) / d, zero);
-    return V(problem_.metric == Metric::squared ? T(2) : T(1));
-  }
-
   // One tile into the statistics of its rows and, in self form, its columns. With `Unit` the tile's values become the
   // coefficients of the negatives at unit scale, and scratch.positive those of the positives.
   template <bool Unit>
-  bool fold(Scratch& s, int64_t I, int64_t J) {
+  bool fold(TileScratch<T>& s, Members<T, Row>& columns_of, int64_t I, int64_t J) {
     const bool columns = self() && I != J;
     const int rows = s.tile.rows(), cols = s.tile.cols();
-    const int64_t tile = packed_.query.tile, padded = (cols + V::width - 1) / V::width * V::width;
-    if (columns) s.columns.fill(Row<T>{});
+    const int64_t tile = matrix_.tile(), padded = (cols + V::width - 1) / V::width * V::width;
+    if (columns) columns_of.fill(Row<T>{});
     const Scale<V> unit = spread(Term::template unit<T>());
-    s.any_positive = s.any_negative = false;
-    if (Unit) {
-      s.any_positive = tile_has_positives(I, J, rows, cols);
-      if (s.any_positive) s.positive.fill_zero();
-    }
+    if (Unit && matrix_.has_positives(I, J)) s.second.fill_zero();
     bool alive = false;
     for (int i = 0; i < rows; ++i) {
       T* values = s.tile.row(i);
-      const TilePositives p = positives(I, i, J, cols);
+      const TilePositives p = matrix_.positives(I, i, J, cols);
       if (p.none() && term_.negative_is_dead(s.tile.row_min(i))) {
         if (Unit) std::fill(values, values + padded, T(0));
         continue;
       }
-      T* positive_values = s.positive.data() + i * s.tile.ld();
+      T* positive_values = s.second.data() + i * kTileStride;
       Row<V> row{};
       for_each_vector<T>(cols, p, [&](int j, auto kind) FR_LAMBDA {
         const V d = V::load(values + j);
         fold_vector(row, d, kind);
         if (columns) {
-          Row<V> column = s.columns.template load<V>(j);
+          Row<V> column = columns_of.template load<V>(j);
           fold_vector(column, d, kind);
-          s.columns.store(j, column);
+          columns_of.store(j, column);
         }
         if (Unit) unit_coefficients(d, unit, kind, values + j, positive_values + j);
       });
@@ -250,35 +197,28 @@ class PairSweep {
       Row<T> total = rows_.get(I * tile + i);
       term_.merge(total, merged);
       rows_.set(I * tile + i, total);
-      s.any_negative = true;
     }
     if (columns && alive) {
       for (int j = 0; j < cols; ++j) {
         Row<T> total = rows_.get(J * tile + j);
-        term_.merge(total, s.columns.get(j));
+        term_.merge(total, columns_of.get(j));
         rows_.set(J * tile + j, total);
       }
     }
-    if (!alive) s.any_positive = s.any_negative = false;
     return alive;
   }
 
   FR_INLINE void unit_coefficients(V d, const Scale<V>& unit, AllNegative, T* negative, T*) const {
-    (term_.slope_negative(d, unit) * factor(d)).store(negative);
+    (term_.slope_negative(d, unit) * matrix_.factor(d)).store(negative);
   }
   FR_INLINE void unit_coefficients(V d, const Scale<V>& unit, AllPositive, T* negative, T* positive) const {
-    (term_.slope_positive(d, unit) * factor(d)).store(positive);
+    (term_.slope_positive(d, unit) * matrix_.factor(d)).store(positive);
     V(T(0)).store(negative);
   }
   FR_INLINE void unit_coefficients(V d, const Scale<V>& unit, Mixed<T> m, T* negative, T* positive) const {
-    const V f = factor(d), zero(T(0));
+    const V f = matrix_.factor(d), zero(T(0));
     select(m.positive, term_.slope_positive(d, unit) * f, zero).store(positive);
     select(m.negative, term_.slope_negative(d, unit) * f, zero).store(negative);
-  }
-
-  bool tile_has_positives(int64_t I, int64_t J, int rows, int cols) const {
-    const int64_t tile = packed_.query.tile;  // ranges rise with the row
-    return order_.positives[I * tile].begin < J * tile + cols && order_.positives[I * tile + rows - 1].end > J * tile;
   }
 
   template <class Kind>
@@ -293,28 +233,28 @@ class PairSweep {
 
   // Coefficients of the tile: slope at the query's scale; with `Transposed` also, in scratch.positive, at the column's.
   template <bool Transposed>
-  void slopes(Scratch& s, int64_t I, int64_t J) {
+  void slopes(TileScratch<T>& s, int64_t I, int64_t J) {
     for_each_slope(s, I, J, [&](int j, V d, const Scale<V>& own, const Scale<V>& other, auto kind, T* values, T* second) FR_LAMBDA {
-      const V f = factor(d);
+      const V f = matrix_.factor(d);
       if (Transposed) (slope(d, other, kind) * f).store(second + j);
       (slope(d, own, kind) * f).store(values + j);
     });
   }
   // Both ends of a pair in self form: the pair occurs in the loss of either row, and moves both.
-  void slopes_both_ends(Scratch& s, int64_t I, int64_t J) {
+  void slopes_of_both_ends(TileScratch<T>& s, int64_t I, int64_t J) {
     for_each_slope(s, I, J, [&](int j, V d, const Scale<V>& own, const Scale<V>& other, auto kind, T* values, T*) FR_LAMBDA {
-      ((slope(d, own, kind) + slope(d, other, kind)) * factor(d)).store(values + j);
+      ((slope(d, own, kind) + slope(d, other, kind)) * matrix_.factor(d)).store(values + j);
     });
   }
 
   template <class F>
-  void for_each_slope(Scratch& s, int64_t I, int64_t J, F&& store) {
+  void for_each_slope(TileScratch<T>& s, int64_t I, int64_t J, F&& store) {
     const int rows = s.tile.rows(), cols = s.tile.cols();
-    const int64_t tile = packed_.query.tile, padded = (cols + V::width - 1) / V::width * V::width;
+    const int64_t tile = matrix_.tile(), padded = (cols + V::width - 1) / V::width * V::width;
     for (int i = 0; i < rows; ++i) {
       T* values = s.tile.row(i);
-      T* second = s.positive.data() + i * s.tile.ld();
-      const TilePositives p = positives(I, i, J, cols);
+      T* second = s.second.data() + i * kTileStride;
+      const TilePositives p = matrix_.positives(I, i, J, cols);
       if (p.none() && term_.negative_is_dead(s.tile.row_min(i))) {
         std::fill(values, values + padded, T(0));
         std::fill(second, second + padded, T(0));
@@ -328,74 +268,16 @@ class PairSweep {
     }
   }
 
-  // Suspects out of the tile and into the sums, pair by pair; then the sums of coefficients by row and by column.
-  void take_suspects(Scratch& s, int64_t I, int64_t J, T* c, GradientSum<T>* query, GradientSum<T>* gallery) {
-    for (const Suspect& at : s.tile.suspects()) {
-      T& value = c[at.row * s.tile.ld() + at.col];
-      if (value != T(0)) {
-        const double* difference = s.tile.difference(at.row, at.col);
-        if (query) query->add_difference(I, at.row, value, difference);
-        if (gallery) gallery->add_difference(J, at.col, -value, difference);
-      }
-      value = T(0);
-    }
-  }
-  void sum_coefficients(Scratch& s, const T* c) {
-    const int rows = s.tile.rows(), cols = s.tile.cols();
-    s.col_mass.fill_zero();
-    for (int i = 0; i < rows; ++i) {
-      const T* row = c + i * s.tile.ld();
-      V sum(T(0));
-      for (int j = 0; j < cols; j += V::width) {
-        const V v = V::load(row + j);
-        sum += v;
-        (V::load(s.col_mass.data() + j) + v).store(s.col_mass.data() + j);
-      }
-      s.row_mass[i] = horizontal_sum(sum);
-    }
-  }
-
-  // A tile of coefficients that holds for both ends of each pair, into the rows of I and the columns of J.
-  void add(Scratch& s, int64_t I, int64_t J, T* c, Sums sums) {
-    const bool columns = sums.gallery->wanted() && !s.tile.diagonal();
-    const int rows = s.tile.rows(), cols = s.tile.cols();
-    GradientSum<T>* query = sums.query->wanted() ? sums.query : nullptr;
-    GradientSum<T>* gallery = columns ? sums.gallery : nullptr;
-    take_suspects(s, I, J, c, query, gallery);
-    sum_coefficients(s, c);
-    if (query) {
-      for (int i = 0; i < rows; ++i) query->mass(I)[i] += s.row_mass[i];
-      query->add_product(I, coefficients(c, s.tile.ld(), false), rows, cols, s.tile.col_rows());
-    }
-    if (gallery) {
-      for (int j = 0; j < cols; ++j) gallery->mass(J)[j] += s.col_mass[j];
-      if (const double* delta = s.tile.col_shift()) gallery->add_shift(J, cols, s.col_mass.data(), delta);
-      gallery->add_product(J, coefficients(c, s.tile.ld(), true), cols, rows, packed_.query.block_rows(I));
-    }
-  }
-
-  // Self form where only queries move: the tile as rows of I, its transposed twin as rows of J.
-  void add_query_only(Scratch& s, int64_t I, int64_t J, GradientSum<T>& sum) {
-    GradientSum<T> none;
-    T* twin = s.positive.data();
-    take_suspects(s, I, J, twin, nullptr, &sum);
-    sum_coefficients(s, twin);
-    for (int j = 0; j < s.tile.cols(); ++j) sum.mass(J)[j] += s.col_mass[j];
-    if (const double* delta = s.tile.col_shift()) sum.add_shift(J, s.tile.cols(), s.col_mass.data(), delta);
-    sum.add_product(J, coefficients(twin, s.tile.ld(), true), s.tile.cols(), s.tile.rows(), packed_.query.block_rows(I));
-    add(s, I, J, s.tile.row(0), Sums{&sum, &none});
-  }
-
   void finish(const PairForward<T>& out) {
-    const int64_t m = problem_.query.rows;
-    const bool lost = !packed_.other().exact->all_finite;  // every query meets a row that is not finite
+    const Order& order = matrix_.order();
+    const int64_t m = matrix_.query_rows().size();
     for (int64_t i = 0; i < m; ++i) {
-      const int64_t at = order_.query[i];
+      const int64_t at = order.query[i];
       Channels<T> channels[Term::kChannels];
       T state[Term::kState + 1];
-      term_.finish(rows_.get(i), PairCounts{order_.positive_count(i), order_.negative_count(i)}, channels, state);
+      term_.finish(rows_.get(i), PairCounts{order.positive_count(i), order.negative_count(i)}, channels, state);
       for (int c = 0; c < Term::kChannels; ++c) {
-        out.rows[c * m + at] = lost || !query_rows_.finite[i] ? T(NAN) : channels[c].sum;
+        out.rows[c * m + at] = matrix_.lost(matrix_.query_rows(), i) ? T(NAN) : channels[c].sum;
         out.rows[(Term::kChannels + c) * m + at] = channels[c].count;
         out.rows[(2 * Term::kChannels + c) * m + at] = channels[c].active;
       }
@@ -404,81 +286,54 @@ class PairSweep {
   }
 
   void make_scales(const PairBackward<T>& io) {
-    const int64_t m = problem_.query.rows;
-    scales_ = Members<T, Scale>(packed_.query.blocks() * packed_.query.tile);
+    const Order& order = matrix_.order();
+    const int64_t m = matrix_.query_rows().size();
+    scales_ = Members<T, Scale>(padded_rows());
     scales_.fill(Scale<T>{});
     for (int64_t i = 0; i < m; ++i) {
       T state[Term::kState + 1], grad[Term::kChannels];
-      for (int k = 0; k < Term::kState; ++k) state[k] = io.state[k * m + order_.query[i]];
-      for (int c = 0; c < Term::kChannels; ++c) grad[c] = io.grad_sums[c * m + order_.query[i]];
+      for (int k = 0; k < Term::kState; ++k) state[k] = io.state[k * m + order.query[i]];
+      for (int c = 0; c < Term::kChannels; ++c) grad[c] = io.grad_sums[c * m + order.query[i]];
       scales_.set(i, term_.scale(state, grad));
     }
   }
 
-  bool lost(const Rows& rows, int64_t i) const {
-    return !rows.finite[i] || !packed_.other().exact->all_finite || (&rows == &gallery_rows_ && !query_rows_.all_finite);
-  }
-
-  // f(sorted row, scratch row of doubles) over all rows of one side.
-  template <class F>
-  void for_each_result(const Rows& rows, F&& f) {
-    workers_.for_ranges(rows.size(), 64, [&](int64_t begin, int64_t end) {
-      std::vector<double> g(rows.source.width), unit(rows.source.width);
-      for (int64_t i = begin; i < end; ++i) {
-        if (lost(rows, i)) std::fill(g.begin(), g.end(), NAN);
-        f(i, g.data(), unit.data());
-      }
-    });
-  }
-
-  void write(const Rows& rows, const GradientSum<T>& sum, DType dtype, void* out) {
-    const int64_t tile = packed_.query.tile;
-    for_each_result(rows, [&](int64_t i, double* g, double* unit) {
-      if (!lost(rows, i)) {
-        sum.read(i / tile, i % tile, g);
-        if (problem_.unit_rows()) through_normalization(rows, i, g, unit);
-      }
-      narrow(g, rows.source.width, dtype, out, (*rows.order)[i]);
-    });
-  }
-
-  void write_unit(const Rows& rows, const GradientSum<T>& pos, const GradientSum<T>& neg, T* out) {
-    const int64_t tile = packed_.query.tile, width = rows.source.width;
+  // [2][rows][width]: the gradient of the positive and of the negative part at unit scale, before the normalisation.
+  void write_unit(const Rows& rows, const GradientSum<T>& positive, const GradientSum<T>& negative, T* out) {
+    const int64_t tile = matrix_.tile(), width = rows.source.width;
     constexpr DType dtype = sizeof(T) == 8 ? DType::f64 : DType::f32;
-    for_each_result(rows, [&](int64_t i, double* g, double*) {
+    matrix_.for_each_result(rows, [&](int64_t i, double* g, double*) {
       const int64_t at = (*rows.order)[i];
-      if (!lost(rows, i)) pos.read(i / tile, i % tile, g);
+      const bool lost = matrix_.lost(rows, i);
+      if (!lost) positive.read(i / tile, i % tile, g);
       narrow(g, width, dtype, out, at);
-      if (!lost(rows, i)) neg.read(i / tile, i % tile, g);
+      if (!lost) negative.read(i / tile, i % tile, g);
       narrow(g, width, dtype, out + rows.size() * width, at);
     });
   }
 
   // In self form with both ends moving, either row of a pair has it in its loss: twice the unit gradient.
-  void scale_unit(const Rows& rows, const T* unit_gradient, bool both, void* out) {
+  void scale_unit(const Rows& rows, const T* unit, bool both, void* out) {
     const int64_t width = rows.source.width;
-    const T twice = both && self() ? T(2) : T(1);
-    for_each_result(rows, [&](int64_t i, double* g, double* unit) {
+    const double twice = both && self() ? 2.0 : 1.0;
+    matrix_.for_each_result(rows, [&](int64_t i, double* g, double* spare) {
       const int64_t at = (*rows.order)[i];
       const Scale<T> scale = scales_.get(both ? 0 : i);
-      const T* pos = unit_gradient + at * width;
-      const T* neg = unit_gradient + (rows.size() + at) * width;
+      const T* positive = unit + at * width;
+      const T* negative = unit + (rows.size() + at) * width;
       for (int64_t k = 0; k < width; ++k)
-        g[k] = double(twice) * (double(scale.positive) * pos[k] + double(scale.negative) * neg[k]);
-      if (problem_.unit_rows()) through_normalization(rows, i, g, unit);
+        g[k] = twice * (static_cast<double>(scale.positive) * positive[k] + static_cast<double>(scale.negative) * negative[k]);
+      if (matrix_.input().unit_rows()) through_normalization(rows, i, g, spare);
       narrow(g, width, rows.source.dtype, out, at);
     });
   }
 
-  const PairProblem& problem_;
-  const Order& order_;
-  Workers& workers_;
+  PairMatrix<T> matrix_;
   Term term_;
-  Rows query_rows_, gallery_rows_;
-  Packed<T> packed_;
+  std::vector<TileScratch<T>> scratch_;
+  std::vector<Members<T, Row>> columns_;  // a tile's column statistics, one for each worker
   Members<T, Row> rows_;
   Members<T, Scale> scales_;
-  std::vector<Scratch> scratch_;
 };
 
 }  // namespace fused_rank

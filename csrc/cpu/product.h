@@ -23,17 +23,30 @@ inline constexpr int kMicroRows = 12;  // 12 x 2 accumulators of the 32 register
 inline constexpr int kMicroRows = 6;   // 6 x 2 of 16
 #endif
 
-// How A's element (i, k) is found: data[i * row + (k / segment) * jump + (k % segment) * step].
-template <class T>
+// Where A's element (i, k) is: data[i * Row + (k / Segment) * jump + (k % Segment) * Step]. The strides are compile-time
+// constants: with them in registers the twelve row addresses of the kernel would not fit.
+template <class T, int Row, int Step, int Segment>
 struct Strided {
   const T* data;
-  int64_t row, step, segment, jump;
+  int64_t jump;
 };
+
+// Rows of a tile of values or coefficients are this far apart, in tiles of any size: odd in cache lines, so that walking down
+// a column does not fall into a few cache sets.
+inline constexpr int kTileStride = 256 + 16;
+
+template <class T>
+using PackedRows = Strided<T, kPanel<T>, 1, kPanel<T>>;
+template <class T>
+using Coefficients = Strided<T, kTileStride, 1, 1 << 30>;
+template <class T>
+using TransposedCoefficients = Strided<T, 1, kTileStride, 1 << 30>;
 
 namespace detail {
 
-template <int Rows, class T>
-FR_INLINE void micro_kernel(const Strided<T>& a, int64_t i, int64_t depth, const T* panel, T* c, int64_t ldc, bool accumulate) {
+template <int Rows, class T, int Row, int Step, int Segment>
+FR_INLINE void micro_kernel(const Strided<T, Row, Step, Segment>& a, int64_t i, int64_t depth, const T* panel, T* c,
+                            int64_t ldc, bool accumulate) {
   using V = Vec<T>;
   V sum[Rows][kPanelVectors];
 #pragma GCC unroll 16
@@ -41,16 +54,16 @@ FR_INLINE void micro_kernel(const Strided<T>& a, int64_t i, int64_t depth, const
 #pragma GCC unroll 2
     for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = accumulate ? V::load(c + r * ldc + v * V::width) : V(T(0));
 
-  const T* start = a.data + i * a.row;
-  for (int64_t k0 = 0; k0 < depth; k0 += a.segment, start += a.jump) {
+  const T* start = a.data + i * Row;
+  for (int64_t k0 = 0; k0 < depth; k0 += Segment, start += a.jump) {
     const T* p = start;
-    const int64_t length = std::min(a.segment, depth - k0);
+    const int64_t length = std::min<int64_t>(Segment, depth - k0);
 #pragma GCC unroll 1
-    for (int64_t k = 0; k < length; ++k, p += a.step, panel += kPanel<T>) {
+    for (int64_t k = 0; k < length; ++k, p += Step, panel += kPanel<T>) {
       const V b0 = V::load(panel), b1 = V::load(panel + V::width);
 #pragma GCC unroll 16
       for (int r = 0; r < Rows; ++r) {
-        const V x = V(p[r * a.row]);
+        const V x = V(p[r * Row]);
         sum[r][0] += x * b0;
         sum[r][1] += x * b1;
       }
@@ -65,8 +78,8 @@ FR_INLINE void micro_kernel(const Strided<T>& a, int64_t i, int64_t depth, const
 }  // namespace detail
 
 // C[rows, kPanel] (+)= A[rows, depth] · panel[depth, kPanel]
-template <class T>
-void multiply_panel(const Strided<T>& a, int64_t rows, int64_t depth, const T* panel, T* c, int64_t ldc, bool accumulate) {
+template <class T, int Row, int Step, int Segment>
+void multiply_panel(const Strided<T, Row, Step, Segment>& a, int64_t rows, int64_t depth, const T* panel, T* c, int64_t ldc, bool accumulate) {
   int64_t i = 0;
   for (; i + kMicroRows <= rows; i += kMicroRows) detail::micro_kernel<kMicroRows>(a, i, depth, panel, c + i * ldc, ldc, accumulate);
   for (; i + 4 <= rows; i += 4) detail::micro_kernel<4>(a, i, depth, panel, c + i * ldc, ldc, accumulate);

@@ -45,7 +45,7 @@ struct Vec {
 
   Vec() = default;
   FR_INLINE Vec(Native n) : v(n) {}
-  FR_INLINE Vec(T x) : v(Native{} + x) {}
+  FR_INLINE Vec(T x) : v(x - Native{}) {}  // not x + 0, which a compiler must compute for the sake of -0
 
   FR_INLINE static Vec load(const T* p) {
     Vec r;

@@ -10,15 +10,7 @@ namespace {
 PairProblem problem_of(const Tensor& x, const OptionalTensor& labels, const OptionalTensor& gallery,
                        const OptionalTensor& gallery_labels, const std::string& term, const std::vector<double>& params,
                        const std::string& metric, bool normalize) {
-  PairProblem p;
-  p.query = source_of(x);
-  if (gallery.has_value()) p.gallery = source_of(*gallery);
-  p.order = order_of(x, labels, gallery, gallery_labels);
-  p.term = term;
-  p.params = params;
-  p.metric = metric_of(metric);
-  p.normalize = normalize;
-  return p;
+  return {input_of(x, labels, gallery, gallery_labels, metric, normalize), term, params};
 }
 
 Fused fused_of(const std::string& name) {

@@ -10,10 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "../cpu/distance_tile.h"
-#include "../cpu/order.h"
-#include "../cpu/parallel.h"
-#include "../cpu/source.h"
+#include "../cpu/pair_matrix.h"
 
 namespace fused_rank {
 
@@ -82,6 +79,17 @@ inline Order order_of(const Tensor& x, const OptionalTensor& labels, const Optio
   STD_TORCH_CHECK(own != nullptr || x.size(0) == gallery->size(0), "fused_rank: plain pairing needs as many gallery rows as queries");
   STD_TORCH_CHECK(gallery->scalar_type() == x.scalar_type() && gallery->size(1) == x.size(1), "fused_rank: gallery must match the queries' dtype and width");
   return order_by_label(own, stride, x.size(0), other, gallery_stride, gallery->size(0), false);
+}
+
+inline PairInput input_of(const Tensor& x, const OptionalTensor& labels, const OptionalTensor& gallery,
+                          const OptionalTensor& gallery_labels, const std::string& metric, bool normalize) {
+  PairInput input;
+  input.query = source_of(x);
+  if (gallery.has_value()) input.gallery = source_of(*gallery);
+  input.order = order_of(x, labels, gallery, gallery_labels);
+  input.metric = metric_of(metric);
+  input.normalize = normalize;
+  return input;
 }
 
 inline ScalarType accumulation_type(const Tensor& x) { return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float; }

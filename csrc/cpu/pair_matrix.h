@@ -1,0 +1,197 @@
+// The pair matrix of one call: both sides packed, the order of their rows, and what every sweep does with them: walking the
+// tiles, adding a tile of coefficients to the gradients, and writing results back in the caller's order.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "gradient_sum.h"
+#include "order.h"
+#include "pair_lanes.h"
+#include "schedule.h"
+
+namespace fused_rank {
+
+struct PairInput {
+  Source query, gallery;  // gallery is unused in self form
+  Order order;
+  Metric metric = Metric::euclidean;
+  bool normalize = false;
+
+  bool self() const { return order.self; }
+  bool unit_rows() const { return normalize || metric == Metric::cosine; }
+  double reach() const {  // the largest distance there can be
+    if (!unit_rows()) return INFINITY;
+    return metric == Metric::squared ? 4.0 : 2.0;
+  }
+};
+
+// What one worker needs for one tile.
+template <class T>
+struct TileScratch {
+  TileScratch(const Packed<T>& packed, Metric metric)
+      : tile(packed, metric), second(packed.query.tile * kTileStride), row_mass(packed.query.tile), col_mass(packed.query.tile) {}
+  DistanceTile<T> tile;
+  Buffer<T> second;  // a second tile of coefficients: of the positives, or of the transposed direction
+  Buffer<T> row_mass, col_mass;
+};
+
+template <class T>
+struct GradientSums {
+  GradientSum<T> query, gallery;  // in self form both ends of a pair go to `query`
+};
+
+template <class T>
+class PairMatrix {
+  using V = Vec<T>;
+
+ public:
+  PairMatrix(const PairInput& input, Workers& workers, Centre centre = Centre::mean)
+      : input_(input), workers_(workers),
+        query_rows_(describe_rows(input.query, input.order.query, input.unit_rows(), workers)) {
+    if (!self()) gallery_rows_ = describe_rows(input.gallery, input.order.gallery, input.unit_rows(), workers);
+    packed_ = pack<T>(query_rows_, self() ? nullptr : &gallery_rows_, centre, workers);
+  }
+  PairMatrix(const PairMatrix&) = delete;  // the packed operands point at the rows
+
+  const PairInput& input() const { return input_; }
+  const Order& order() const { return input_.order; }
+  bool self() const { return input_.self(); }
+  Workers& workers() { return workers_; }
+  const Packed<T>& packed() const { return packed_; }
+  const Operand<T>& query() const { return packed_.query; }
+  const Operand<T>& gallery() const { return packed_.other(); }
+  const Rows& query_rows() const { return query_rows_; }
+  const Rows& gallery_rows() const { return self() ? query_rows_ : gallery_rows_; }
+  int64_t tile() const { return packed_.query.tile; }
+
+  std::vector<TileScratch<T>> make_scratch(Metric metric) const {
+    std::vector<TileScratch<T>> scratch;
+    for (int w = 0; w < workers_.count(); ++w) scratch.emplace_back(packed_, metric);
+    return scratch;
+  }
+
+  // tile(I, J, worker) once for every tile: the upper triangle in self form, else the rectangle.
+  template <class F>
+  void walk(F&& tile, bool writes_columns) {
+    const int64_t rows = query().blocks(), cols = gallery().blocks();
+    if (self()) return for_each_triangle_tile(workers_, rows, tile);
+    if (writes_columns) return for_each_rectangle_tile(workers_, rows, cols, tile);
+    for_each_row_tile(workers_, rows, cols, tile);
+  }
+
+  // The positives of row i of block I among the columns of block J.
+  TilePositives positives(int64_t I, int i, int64_t J, int cols) const {
+    const int64_t row = I * tile() + i;
+    return tile_positives(order().positives[row], J * tile(), cols, self() ? row : -1);
+  }
+  bool has_positives(int64_t I, int64_t J) const {  // ranges rise with the row
+    const int64_t rows = query().block_size(I), cols = gallery().block_size(J);
+    return order().positives[I * tile()].begin < J * tile() + cols && order().positives[I * tile() + rows - 1].end > J * tile();
+  }
+
+  // d distance / d x_i = factor * (x_i - y_j)
+  FR_INLINE V factor(V d) const {
+    const V zero = V(T(0));
+    if (input_.metric == Metric::euclidean) return select(d > zero, V(T(1)) / d, zero);
+    return V(input_.metric == Metric::squared ? T(2) : T(1));
+  }
+
+  GradientSums<T> make_sums(bool query, bool gallery) const {
+    GradientSums<T> sums;
+    if (query) sums.query = GradientSum<T>(packed_.query);
+    if (gallery && !self()) sums.gallery = GradientSum<T>(packed_.gallery);
+    return sums;
+  }
+
+  // A tile of coefficients that holds for both ends of each pair, into the rows of I and the columns of J.
+  void add(TileScratch<T>& s, int64_t I, int64_t J, T* c, GradientSums<T>& sums) {
+    GradientSum<T>* columns = s.tile.diagonal() ? nullptr : self() ? &sums.query : &sums.gallery;
+    add(s, I, J, c, &sums.query, columns);
+  }
+  // The same with a say in which side it is for; null for neither.
+  void add(TileScratch<T>& s, int64_t I, int64_t J, T* c, GradientSum<T>* rows_to, GradientSum<T>* columns_to) {
+    if (rows_to && !rows_to->wanted()) rows_to = nullptr;
+    if (columns_to && !columns_to->wanted()) columns_to = nullptr;
+    const int rows = s.tile.rows(), cols = s.tile.cols();
+    take_suspects(s, I, J, c, rows_to, columns_to);
+    sum_coefficients(s, c);
+    if (rows_to) {
+      for (int i = 0; i < rows; ++i) rows_to->mass(I)[i] += s.row_mass[i];
+      rows_to->add_product(I, Coefficients<T>{c, 0}, rows, cols, s.tile.col_rows());
+    }
+    if (columns_to) {
+      for (int j = 0; j < cols; ++j) columns_to->mass(J)[j] += s.col_mass[j];
+      if (const double* delta = s.tile.col_shift()) columns_to->add_shift(J, cols, s.col_mass.data(), delta);
+      columns_to->add_product(J, TransposedCoefficients<T>{c, 0}, cols, rows, query().block_rows(I));
+    }
+  }
+
+  // A row that is not finite poisons its own results and those of every row it pairs with.
+  bool lost(const Rows& rows, int64_t i) const {
+    const bool as_gallery = !self() && &rows == &gallery_rows_;
+    return !rows.finite[i] || !gallery_rows().all_finite || (as_gallery && !query_rows_.all_finite);
+  }
+
+  // f(sorted row, row of doubles to fill, another to use); the first comes as NaN where the result is lost.
+  template <class F>
+  void for_each_result(const Rows& rows, F&& f) {
+    workers_.for_ranges(rows.size(), 64, [&](int64_t begin, int64_t end) {
+      std::vector<double> result(rows.source.width), spare(rows.source.width);
+      for (int64_t i = begin; i < end; ++i) {
+        if (lost(rows, i)) std::fill(result.begin(), result.end(), NAN);
+        f(i, result.data(), spare.data());
+      }
+    });
+  }
+
+  // A finished gradient, through the normalisation, in the dtype and order of its source.
+  void write(const Rows& rows, const GradientSum<T>& sum, void* out) {
+    for_each_result(rows, [&](int64_t i, double* g, double* spare) {
+      if (!lost(rows, i)) {
+        sum.read(i / tile(), i % tile(), g);
+        if (input_.unit_rows()) through_normalization(rows, i, g, spare);
+      }
+      narrow(g, rows.source.width, rows.source.dtype, out, (*rows.order)[i]);
+    });
+  }
+  void write(const GradientSums<T>& sums, void* query_out, void* gallery_out) {
+    if (query_out) write(query_rows_, sums.query, query_out);
+    if (gallery_out) write(gallery_rows_, sums.gallery, gallery_out);
+  }
+
+ private:
+  // Near-duplicates leave the tile and are added pair by pair, from the rows' exact difference.
+  void take_suspects(TileScratch<T>& s, int64_t I, int64_t J, T* c, GradientSum<T>* rows_to, GradientSum<T>* columns_to) {
+    for (const Suspect& at : s.tile.suspects()) {
+      T& value = c[at.row * kTileStride + at.col];
+      if (value != T(0)) {
+        const double* difference = s.tile.difference(at.row, at.col);
+        if (rows_to) rows_to->add_difference(I, at.row, value, difference);
+        if (columns_to) columns_to->add_difference(J, at.col, -value, difference);
+      }
+      value = T(0);
+    }
+  }
+  void sum_coefficients(TileScratch<T>& s, const T* c) {
+    const int rows = s.tile.rows(), cols = s.tile.cols();
+    s.col_mass.fill_zero();
+    for (int i = 0; i < rows; ++i) {
+      const T* row = c + i * kTileStride;
+      V sum = V(T(0));
+      for (int j = 0; j < cols; j += V::width) {
+        const V v = V::load(row + j);
+        sum += v;
+        (V::load(s.col_mass.data() + j) + v).store(s.col_mass.data() + j);
+      }
+      s.row_mass[i] = horizontal_sum(sum);
+    }
+  }
+
+  const PairInput& input_;
+  Workers& workers_;
+  Rows query_rows_, gallery_rows_;
+  Packed<T> packed_;
+};
+
+}  // namespace fused_rank
