@@ -41,6 +41,7 @@ def measure(curve: Curve, sizes: list[int], budget: float, report: Report) -> It
         last = 0.0
         for rows in sizes:
             if 4 * last > budget:
+                yield Point(curve.title, name, rows, curve.case.width, None, None, "over time")
                 break
             outcome = isolated.measure(curve.case.resized(rows), name, time_limit=60)
             if outcome.status != "ok":

@@ -52,7 +52,8 @@ def whole_markdown(run: Run) -> str:
         "# Benchmark",
         f"{machine_line(run)}.",
         "Forward and backward. u is the time of one B×B×D product (2B²D FLOP as 512³ `mm`), peak memory is "
-        "above the inputs, errors are relative and against fp64.",
+        "above the inputs, errors are relative and against fp64 (a mined loss may there choose another of two "
+        "nearly equal negatives).",
         markdown(COLUMNS, result_rows(run.rows), NUMBERS_FROM),
         "## Bars",
         markdown(BAR_COLUMNS, bar_rows(run.rows), 2),
