@@ -109,7 +109,7 @@ _LARGE = (
     Case("rll-both-4096-collapsed", "ranked_list", 4096, 512, "collapsed", _BOTH,
          bars=(time_of("rll-both-4096-early", 1.5), gradient(1e-5))),
     Case("rll-both-4096-collapsed-mixed", "ranked_list", 4096, 512, "collapsed-mixed", _BOTH,
-         bars=(time_of("rll-both-4096-early", 1.5), gradient(1e-5))),
+         bars=(time_of("rll-both-4096-early", 1.5), gradient(1e-5)), headline=False),
     Case("hard-raw-4096-late", "triplet", 4096, 512, "late", _HARD | _RAW,
          bars=(units(1.3, 0.5), faster(15, "pml")), baselines=("eager", "pml"), more=_OTHERS),
     Case("hard-4096-late", "triplet", 4096, 512, "late", _HARD,
