@@ -7,6 +7,10 @@
 #include <new>
 #include <utility>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace fused_rank {
 
 template <class T>
@@ -14,8 +18,14 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(int64_t size) : size_(size) {
-    const size_t bytes = (static_cast<size_t>(size) * sizeof(T) + 63) / 64 * 64;
-    if (size > 0) data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+    const size_t needed = static_cast<size_t>(size) * sizeof(T);
+    const size_t alignment = needed >= kHugePage ? kHugePage : 64;
+    const size_t bytes = (needed + alignment - 1) / alignment * alignment;
+    if (size > 0) data_ = static_cast<T*>(std::aligned_alloc(alignment, bytes));
+#if defined(__linux__)
+    // Operands are walked over and over: with large pages they cost fewer faults and fewer translations. Only a hint.
+    if (data_ != nullptr && alignment == kHugePage) (void)madvise(data_, bytes, MADV_HUGEPAGE);
+#endif
     if (size > 0 && data_ == nullptr) throw std::bad_alloc();
 #if defined(FUSED_RANK_POISON)
     if (size > 0) std::memset(static_cast<void*>(data_), 0xff, bytes);
@@ -46,6 +56,7 @@ class Buffer {
   int64_t size() const { return size_; }
 
  private:
+  static constexpr size_t kHugePage = size_t{2} << 20;
   T* data_ = nullptr;
   int64_t size_ = 0;
 };

@@ -23,7 +23,7 @@ struct Suspect {
   int32_t row, col;  // within the tile
 };
 
-inline constexpr int64_t kDepthBlock = 256;  // a panel of this depth stays in the first-level cache
+inline constexpr int64_t kDepthBlock = 128;  // a panel of this depth stays in the first-level cache
 
 template <class T>
 class DistanceTile {

@@ -43,20 +43,25 @@ class GradientSum {
 
   // The finished sum for row i of a block, [depth].
   void read(int64_t block, int64_t i, double* out) const {
-    const T* p = product_.data() + block * x_->row_block_stride();
-    const T* x = x_->block_rows(block);
     const double mass = mass_[block * x_->tile + i];
-    for (int64_t k = 0; k < x_->depth; ++k) {
-      const int64_t at = ((k / kPanel<T>) * x_->tile + i) * kPanel<T> + k % kPanel<T>;
-      out[k] = mass * x[at] - static_cast<double>(p[at]);
-    }
+    for_each_chunk(block, i, [&](int64_t from, int64_t length, const T* product, const T* x) {
+      for (int64_t k = 0; k < length; ++k) out[from + k] = mass * x[k] - static_cast<double>(product[k]);
+    });
   }
 
  private:
+  // f(first column, columns, the sum's chunk, the row's own chunk)
+  template <class F>
+  void for_each_chunk(int64_t block, int64_t i, F&& f) const {
+    const int64_t step = x_->tile * kPanel<T>, at = block * x_->row_block_stride() + i * kPanel<T>;
+    for (int64_t c = 0; c < x_->chunks(); ++c)
+      f(c * kPanel<T>, std::min<int64_t>(kPanel<T>, x_->depth - c * kPanel<T>), product_.data() + at + c * step, x_->rows.data() + at + c * step);
+  }
   void add_row(int64_t block, int64_t i, T scale, const double* v) {
-    T* p = product_.data() + block * x_->row_block_stride();
-    for (int64_t k = 0; k < x_->depth; ++k)
-      p[((k / kPanel<T>) * x_->tile + i) * kPanel<T> + k % kPanel<T>] += static_cast<T>(scale * v[k]);
+    for_each_chunk(block, i, [&](int64_t from, int64_t length, const T* product, const T*) {
+      T* out = const_cast<T*>(product);
+      for (int64_t k = 0; k < length; ++k) out[k] += static_cast<T>(scale * v[from + k]);
+    });
   }
 
   const Operand<T>* x_ = nullptr;

@@ -33,7 +33,14 @@ struct Rows {
   void read(int64_t i, double* out) const { widen(source, (*order)[i], inverse_norm[i], out); }
 };
 
-Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool normalize, Workers& workers);
+// Where the rows of each block lie: their mean, and the sum of their squared norms.
+struct Blocks {
+  int64_t tile = 0;
+  Buffer<double> mean;               // [blocks][depth]
+  std::vector<double> square_sum;    // [blocks]
+};
+
+Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool normalize, Workers& workers, Blocks* blocks = nullptr);
 
 template <class T>
 struct Operand {
@@ -71,10 +78,9 @@ struct Packed {
   const Operand<T>& other() const { return self ? query : gallery; }
 };
 
+// `gallery` and its blocks are null in self form. Both sides share the common centre.
 template <class T>
-Packed<T> pack(const Rows& query, const Rows* gallery, Centre centre, Workers& workers);
-
-extern template Packed<float> pack<float>(const Rows&, const Rows*, Centre, Workers&);
-extern template Packed<double> pack<double>(const Rows&, const Rows*, Centre, Workers&);
+Packed<T> pack(const Rows& query, const Blocks& query_blocks, const Rows* gallery, const Blocks* gallery_blocks, Centre centre,
+               Workers& workers);
 
 }  // namespace fused_rank

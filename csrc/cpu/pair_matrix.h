@@ -46,11 +46,12 @@ class PairMatrix {
   using V = Vec<T>;
 
  public:
-  PairMatrix(const PairInput& input, Workers& workers, Centre centre = Centre::mean)
-      : input_(input), workers_(workers),
-        query_rows_(describe_rows(input.query, input.order.query, input.unit_rows(), workers)) {
-    if (!self()) gallery_rows_ = describe_rows(input.gallery, input.order.gallery, input.unit_rows(), workers);
-    packed_ = pack<T>(query_rows_, self() ? nullptr : &gallery_rows_, centre, workers);
+  PairMatrix(const PairInput& input, Workers& workers, Centre centre = Centre::mean) : input_(input), workers_(workers) {
+    Blocks query_blocks, gallery_blocks;
+    query_blocks.tile = gallery_blocks.tile = tile_rows(input.query.rows, input.order.gallery_size());
+    query_rows_ = describe_rows(input.query, input.order.query, input.unit_rows(), workers, &query_blocks);
+    if (!self()) gallery_rows_ = describe_rows(input.gallery, input.order.gallery, input.unit_rows(), workers, &gallery_blocks);
+    packed_ = pack<T>(query_rows_, query_blocks, self() ? nullptr : &gallery_rows_, &gallery_blocks, centre, workers);
   }
   PairMatrix(const PairMatrix&) = delete;  // the packed operands point at the rows
 
