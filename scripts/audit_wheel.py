@@ -74,7 +74,7 @@ def main() -> int:
     found = [problem for wheel in wheels for problem in problems_of_wheel(wheel)]
     print(
         "\n".join(found)
-        or f"{', '.join(w.name for w in wheels)}: abi3, no libtorch C++ symbol, tag and files right"
+        or f"{', '.join(w.name for w in wheels)}: abi3, no undefined libtorch C++ symbol, tag and files right"
     )
     return bool(found)
 
