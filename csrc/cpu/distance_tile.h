@@ -1,8 +1,10 @@
 // One tile of the pair matrix: distances between row block I and column block J, right to the last digits.
 //
-// d² = |x|² + |y|² - 2 x·y on the centred operands, then two safeguards for near-duplicates: blocks with different centres are
-// brought to the row block's centre first, and a pair whose d² is still below kRepair * (|x|² + |y|²) is computed again
-// from the original rows by direct difference. Such pairs are listed, because their gradient needs the same care.
+// With rows stored as p = x - c and q = y - e,
+//   d² = (|p|² + 2 p · (c - e)) + (|q|² + 2 q · (e - c)) + |c - e|² - 2 p·q,
+// where the brackets are each row's own (Operand::norm). Rows of one cluster share their centre and keep their digits. A pair
+// whose d² is still small beside the terms it came from is computed again from the original rows, by direct difference. Such
+// pairs are listed, because their gradient needs the same care.
 #pragma once
 
 #include <cmath>
@@ -27,6 +29,8 @@ inline constexpr int64_t kDepthBlock = 128;  // a panel of this depth stays in t
 
 template <class T>
 class DistanceTile {
+  using V = Vec<T>;
+
  public:
   DistanceTile(const Packed<T>& packed, Metric metric)
       : x_(packed.query), y_(packed.other()), self_(packed.self), metric_(metric),
@@ -42,9 +46,7 @@ class DistanceTile {
     rows_ = rows;
     cols_ = static_cast<int>(y_.block_size(J));
     diagonal_ = self_ && I == J;
-    shifted_ = x_.centre(I) != y_.centre(J) && (x_.tight[I] || y_.tight[J]);
-    if (shifted_) shift();
-    const T* panels = shifted_ ? q_panels_.data() : y_.block_panels(J);
+    const T* panels = y_.block_panels(J);
     for (int j = 0; j < cols_; j += kPanel<T>) {
       const T* panel = panels + j * x_.depth;
       for (int64_t k = 0; k < x_.depth; k += kDepthBlock) {
@@ -62,10 +64,6 @@ class DistanceTile {
   T* row(int i) { return values_.data() + i * kTileStride; }
   T row_min(int i) const { return row_min_[i]; }  // a lower bound of the row's values
   const std::vector<Suspect>& suspects() const { return suspects_; }
-
-  // What the gradient product multiplies with, in the row block's coordinates.
-  const T* col_rows() const { return shifted_ ? q_rows_.data() : y_.block_rows(J_); }
-  const double* col_shift() const { return shifted_ ? delta_.data() : nullptr; }  // centre(I) - centre(J)
 
   // x_i - y_j in full precision; the pointer lives until the next call.
   const double* difference(int i, int j) {
@@ -93,31 +91,6 @@ class DistanceTile {
     y_.exact->read(J_ * y_.tile + j, b_.data());
   }
 
-  void shift() {
-    constexpr int P = kPanel<T>;
-    const int64_t depth = x_.depth, tile = x_.tile;
-    if (q_norm_.size() == 0) {
-      q_rows_ = Buffer<T>(y_.row_block_stride());
-      q_panels_ = Buffer<T>(y_.panel_block_stride());
-      q_norm_ = Buffer<T>(tile);
-      delta_ = Buffer<double>(depth);
-    }
-    for (int64_t k = 0; k < depth; ++k) delta_[k] = x_.centre(I_)[k] - y_.centre(J_)[k];
-    const T* rows = y_.block_rows(J_);
-    for (int64_t j = 0; j < tile; ++j) {
-      double square = 0.0;
-      for (int64_t k = 0; k < depth; ++k) {
-        const int64_t at = ((k / P) * tile + j) * P + k % P;
-        const T q = j < cols_ ? static_cast<T>(rows[at] - delta_[k]) : T(0);
-        q_rows_[at] = q;
-        q_panels_[((j / P) * depth + k) * P + j % P] = q;
-        square += static_cast<double>(q) * q;
-      }
-      for (int64_t k = depth; k < y_.chunks() * P; ++k) q_rows_[((k / P) * tile + j) * P + k % P] = T(0);
-      q_norm_[j] = static_cast<T>(square);
-    }
-  }
-
   template <Metric metric>
   FR_INLINE static Vec<T> from_square(Vec<T> q) {
     q = max(q, Vec<T>(T(0)));
@@ -128,12 +101,16 @@ class DistanceTile {
 
   template <Metric metric>
   void convert_row(int i) {
-    using V = Vec<T>;
     T* s = row(i);
-    const T* norms = shifted_ ? q_norm_.data() : y_.norm.data() + J_ * y_.tile;
-    const V own = V(x_.norm[I_ * x_.tile + first_ + i]), two = V(T(2)), tau = V(kRepair<T>);
+    const int64_t at = I_ * x_.tile + first_ + i;
+    const int centre = x_.centre[at];
+    const T* norms = y_.norms(centre) + J_ * y_.tile;
+    const bool clustered = x_.centres->count > 1;
+    const V two = V(T(2)), tau = V(kRepair<T>);
+    V own = V(x_.norms(0)[at]);
     V smallest = V(T(INFINITY));
     for (int j = 0; j < cols_; j += V::width) {
+      if (clustered) own = own_share(at, centre, j);
       const V scale = own + V::load(norms + j);
       const V q = scale - two * V::load(s + j);
       const V value = from_square<metric>(q);
@@ -146,6 +123,16 @@ class DistanceTile {
     row_min_[i] = smallest[0];
     if (repaired_min_ < row_min_[i]) row_min_[i] = repaired_min_;
     repaired_min_ = T(INFINITY);
+  }
+
+  // What row `at` adds to its squared distances to the columns from j on, each by its centre.
+  __attribute__((noinline)) V own_share(int64_t at, int centre, int j) const {
+    V share;
+    for (int l = 0; l < V::width; ++l) {
+      const int other = y_.centre[J_ * y_.tile + std::min(j + l, static_cast<int>(y_.tile) - 1)];
+      share.v[l] = x_.norms(other)[at] + static_cast<T>(x_.centres->gap[centre * x_.centres->count + other]);
+    }
+    return share;
   }
 
   template <Metric metric>
@@ -176,12 +163,10 @@ class DistanceTile {
   Metric metric_;
   Buffer<T> values_, row_min_;
   Buffer<double> a_, b_;  // two rows in full precision
-  Buffer<T> q_rows_, q_panels_, q_norm_;
-  Buffer<double> delta_;
   std::vector<Suspect> suspects_;
   int64_t I_ = 0, J_ = 0, cached_row_ = -1;
   int first_ = 0, rows_ = 0, cols_ = 0;
-  bool diagonal_ = false, shifted_ = false;
+  bool diagonal_ = false;
   T repaired_min_ = T(INFINITY);
 };
 

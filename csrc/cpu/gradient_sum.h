@@ -1,6 +1,6 @@
 // The gradient of a set of rows while it is being summed up. For coefficients c_ij = (d loss / d distance) / distance,
-//   gradient_i = sum_j c_ij (x_i - y_j) = (sum_j c_ij) x_i - sum_j c_ij y_j,
-// so a sweep keeps the sum of coefficients and the sum of products, both in the centred coordinates of the row's own block.
+//   gradient_i = sum_j c_ij (x_i - y_j),  where x_i - y_j = (p_i - q_j) + (centre of i - centre of j),
+// so a sweep keeps the sum of products sum_j c_ij q_j and, for each centre, the sum of the coefficients of its rows.
 #pragma once
 
 #include "buffer.h"
@@ -15,10 +15,12 @@ class GradientSum {
  public:
   GradientSum() = default;
   explicit GradientSum(const Operand<T>& x)
-      : x_(&x), product_(Buffer<T>::zeros(x.blocks() * x.row_block_stride())), mass_(Buffer<T>::zeros(x.blocks() * x.tile)) {}
+      : x_(&x), product_(Buffer<T>::zeros(x.blocks() * x.row_block_stride())),
+        mass_(Buffer<T>::zeros(x.centres->count * x.padded())) {}
 
   bool wanted() const { return x_ != nullptr; }
-  T* mass(int64_t block) { return mass_.data() + block * x_->tile; }
+  // Sums of coefficients towards the rows of one centre, for the rows of a block.
+  T* mass(int centre, int64_t block) { return mass_.data() + centre * x_->padded() + block * x_->tile; }
 
   // product[block rows] += C · y, with y the rows of another block in this block's coordinates, [chunks][tile][kPanel].
   template <class Matrix>
@@ -36,17 +38,21 @@ class GradientSum {
   // gradient_i += scale * difference, for one pair that is summed apart.
   void add_difference(int64_t block, int64_t i, T scale, const double* difference) { add_row(block, i, -scale, difference); }
 
-  // The other side of a tile whose blocks have different centres: y_j - x_i was taken in block I's coordinates.
-  void add_shift(int64_t block, int64_t count, const T* mass, const double* delta) {
-    for (int64_t j = 0; j < count; ++j) add_row(block, j, mass[j], delta);
-  }
-
   // The finished sum for row i of a block, [depth].
   void read(int64_t block, int64_t i, double* out) const {
-    const double mass = mass_[block * x_->tile + i];
+    const Centres& centres = *x_->centres;
+    const int64_t row = block * x_->tile + i;
+    double total = 0.0;
+    for (int c = 0; c < centres.count; ++c) total += mass_[c * x_->padded() + row];
     for_each_chunk(block, i, [&](int64_t from, int64_t length, const T* product, const T* x) {
-      for (int64_t k = 0; k < length; ++k) out[from + k] = mass * x[k] - static_cast<double>(product[k]);
+      for (int64_t k = 0; k < length; ++k) out[from + k] = total * x[k] - static_cast<double>(product[k]);
     });
+    const int own = x_->centre[row];
+    for (int c = 0; c < centres.count; ++c) {
+      const double mass = mass_[c * x_->padded() + row];
+      if (c == own || mass == 0.0) continue;
+      for (int64_t k = 0; k < x_->depth; ++k) out[k] += mass * (centres[own][k] - centres[c][k]);
+    }
   }
 
  private:

@@ -13,9 +13,8 @@ class ManyPositives {
   using V = Vec<T>;
 
  public:
-  // Every block keeps the common centre here, so that the strip's products need no shifted copies; near-duplicates are repaired.
   ManyPositives(const PairInput& input, Metric metric, Workers& workers)
-      : input_(input), matrix_(input, workers, Centre::common), scratch_(matrix_.make_scratch(metric)) {
+      : input_(input), matrix_(input, workers), scratch_(matrix_.make_scratch(metric)) {
     constexpr int64_t kBudget = int64_t{1} << 22;  // distances in a strip
     const int64_t columns = matrix_.gallery().blocks() * kTileStride;
     height_ = std::clamp<int64_t>(kBudget / columns, 8, 64);
@@ -58,7 +57,12 @@ class ManyPositives {
       rank(row, query, coefficients, worker);
       if (!sums) return;
       for (int64_t j = 0; j < n; ++j) coefficients[j] *= static_cast<T>(edge_factor(input_.metric, line[j]));
-      for (int64_t J = 0; J < blocks; ++J) std::memcpy(part(J) + i * kTileStride, coefficients + J * tile, sizeof(T) * matrix_.gallery().block_size(J));
+      for (int64_t J = 0; J < blocks; ++J) {
+        const int64_t cols = matrix_.gallery().block_size(J);
+        T* out = part(J) + i * kTileStride;
+        std::memcpy(out, coefficients + J * tile, sizeof(T) * cols);
+        std::fill(out + cols, out + cols + V::width, T(0));  // sums go by whole vectors
+      }
     });
     if (sums) multiply(I, first, rows, *sums);
   }
@@ -70,20 +74,18 @@ class ManyPositives {
     take_suspects(I, first, rows_to, columns_to);
     if (columns_to) {
       matrix_.workers().for_each(blocks, [&](int64_t J, int) {
-        const int64_t cols = matrix_.gallery().block_size(J);
-        for (int i = 0; i < rows; ++i)
-          for (int64_t j = 0; j < cols; ++j) columns_to->mass(J)[j] += part(J)[i * kTileStride + j];
+        const int cols = static_cast<int>(matrix_.gallery().block_size(J));
+        matrix_.sum_coefficients(part(J), I, first, rows, J, cols, nullptr, columns_to);
         columns_to->add_product(J, TransposedCoefficients<T>{part(J), 0}, cols, rows, matrix_.query().block_rows(I) + first * kPanel<T>);
       });
     }
     if (rows_to) {
+      for (int64_t J = 0; J < blocks; ++J)
+        matrix_.sum_coefficients(part(J), I, first, rows, J, static_cast<int>(matrix_.gallery().block_size(J)), rows_to, nullptr);
       matrix_.workers().for_each(matrix_.query().chunks(), [&](int64_t chunk, int) {
         for (int64_t J = 0; J < blocks; ++J)
           rows_to->add_product_chunk(I, first, chunk, Coefficients<T>{part(J), 0}, rows, matrix_.gallery().block_size(J), matrix_.gallery().block_rows(J));
       });
-      for (int i = 0; i < rows; ++i)
-        for (int64_t J = 0; J < blocks; ++J)
-          for (int64_t j = 0; j < matrix_.gallery().block_size(J); ++j) rows_to->mass(I)[first + i] += part(J)[i * kTileStride + j];
     }
   }
 

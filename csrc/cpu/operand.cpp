@@ -28,69 +28,96 @@ double inverse_norm(std::vector<double>& x) {
 
 }  // namespace
 
-Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool normalize, Workers& workers, Blocks* blocks) {
-  const int64_t n = source.rows, width = source.width, tile = blocks ? blocks->tile : 256, count = (n + tile - 1) / tile;
+Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool normalize, Workers& workers,
+                   std::vector<double>* mean) {
+  constexpr int64_t kPiece = 256;
+  const int64_t n = source.rows, width = source.width, pieces = (n + kPiece - 1) / kPiece;
   Rows rows;
   rows.source = source;
   rows.order = &order;
   rows.inverse_norm = Buffer<double>(n);
   rows.finite = Buffer<uint8_t>(n);
-  if (blocks) {
-    blocks->mean = Buffer<double>::zeros(count * width);
-    blocks->square_sum.assign(count, 0.0);
-  }
-  workers.for_each(count, [&](int64_t b, int) {
+  Buffer<double> sums = Buffer<double>::zeros(mean ? pieces * width : 0);
+  workers.for_each(pieces, [&](int64_t piece, int) {
     std::vector<double> x(width);
-    const int64_t begin = b * tile, end = std::min(n, begin + tile);
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i) {
       widen(source, order[i], 1.0, x.data());
       const double inverse = inverse_norm(x);
       rows.finite[i] = !std::isnan(inverse);
       rows.inverse_norm[i] = !rows.finite[i] ? 0.0 : normalize ? inverse : 1.0;
-      if (!blocks || !rows.finite[i]) continue;
+      if (!mean || !rows.finite[i]) continue;
       rows.read(i, x.data());
-      double* mean = blocks->mean.data() + b * width;
-      const double share = 1.0 / static_cast<double>(end - begin);
-      for (int64_t k = 0; k < width; ++k) mean[k] += share * x[k];
-      blocks->square_sum[b] += inverse == 0.0 ? 0.0 : normalize ? 1.0 : 1.0 / (inverse * inverse);
+      double* sum = sums.data() + piece * width;
+      for (int64_t k = 0; k < width; ++k) sum[k] += x[k];
     }
   });
-  for (int64_t i = 0; i < n; ++i) rows.all_finite &= rows.finite[i] != 0;
+  int64_t finite = 0;
+  for (int64_t i = 0; i < n; ++i) finite += rows.finite[i];
+  rows.all_finite = finite == n;
+  if (mean) {
+    mean->assign(width, 0.0);
+    for (int64_t piece = 0; piece < pieces; ++piece)
+      for (int64_t k = 0; k < width; ++k) (*mean)[k] += sums[piece * width + k] / static_cast<double>(std::max<int64_t>(finite, 1));
+  }
   return rows;
+}
+
+Centres choose_centres(const Rows& query, const Rows* gallery, std::vector<double> mean) {
+  constexpr int64_t kSample = 64, kFewest = 256;
+  constexpr int kMost = 16;
+  constexpr double kTight = 1.0 / 256;  // of the squared distance to the mean
+  Centres centres;
+  const int64_t depth = centres.depth = static_cast<int64_t>(mean.size());
+  centres.at = std::move(mean);
+  // Rows that lead a group of the sample; only those that others follow become centres.
+  std::vector<double> leaders, x(depth);
+  std::vector<int> followers;
+  const auto look = [&](const Rows& rows, int64_t count) {
+    if (rows.size() < kFewest) return;
+    for (int64_t s = 0; s < count; ++s) {
+      // Golden-ratio steps: spread evenly, and in step with no pattern that the rows may have.
+      const double turn = static_cast<double>(s) * 0.6180339887498949;
+      const int64_t i = static_cast<int64_t>((turn - std::floor(turn)) * static_cast<double>(rows.size()));
+      if (!rows.finite[i]) continue;
+      rows.read(i, x.data());
+      const double radius = kTight * squared_difference(x.data(), centres[0], depth);
+      size_t l = 0;
+      while (l < followers.size() && squared_difference(x.data(), leaders.data() + l * depth, depth) >= radius) ++l;
+      if (l < followers.size()) {
+        ++followers[l];
+      } else {
+        leaders.insert(leaders.end(), x.begin(), x.end());
+        followers.push_back(0);
+      }
+    }
+  };
+  look(query, gallery ? kSample / 2 : kSample);
+  if (gallery) look(*gallery, kSample / 2);
+  for (size_t l = 0; l < followers.size() && centres.count < kMost; ++l) {
+    if (followers[l] == 0) continue;
+    centres.at.insert(centres.at.end(), leaders.begin() + l * depth, leaders.begin() + (l + 1) * depth);
+    ++centres.count;
+  }
+  for (int a = 0; a < centres.count; ++a)
+    for (int b = 0; b < centres.count; ++b) centres.gap.push_back(squared_difference(centres[a], centres[b], depth));
+  return centres;
 }
 
 namespace {
 
-void add_to_mean(const Blocks& blocks, int64_t rows, double total, std::vector<double>& mean) {
-  const int64_t width = static_cast<int64_t>(mean.size());
-  for (size_t b = 0; b < blocks.square_sum.size(); ++b) {
-    const double* m = blocks.mean.data() + static_cast<int64_t>(b) * width;
-    const double share = static_cast<double>(std::min(blocks.tile, rows - static_cast<int64_t>(b) * blocks.tile)) / total;
-    for (int64_t k = 0; k < width; ++k) mean[k] += share * m[k];
-  }
-}
-
 template <class T>
 class Packer {
  public:
-  Packer(const Rows& rows, const Blocks& blocks, const std::vector<double>& mean, bool by_block) : rows_(rows) {
+  Packer(const Rows& rows, std::shared_ptr<const Centres> centres, int64_t tile) : rows_(rows) {
     out_.size = rows.size();
     out_.depth = rows.source.width;
-    out_.tile = blocks.tile;
+    out_.tile = tile;
     out_.exact = &rows;
     out_.rows = Buffer<T>(out_.blocks() * out_.row_block_stride());
     out_.panels = Buffer<T>(out_.blocks() * out_.panel_block_stride());
-    out_.norm = Buffer<T>(out_.blocks() * out_.tile);
-    out_.centres = Buffer<double>((1 + out_.blocks()) * out_.depth);
-    out_.tight.assign(out_.blocks(), 0);
-    std::copy(mean.begin(), mean.end(), out_.centres.data());
-    for (int64_t b = 0; b < out_.blocks(); ++b) {
-      const double* m = blocks.mean.data() + b * out_.depth;
-      std::copy(m, m + out_.depth, out_.centres.data() + (1 + b) * out_.depth);
-      const double spread = std::max(0.0, blocks.square_sum[b] / static_cast<double>(out_.block_size(b)) - dot(m, m, out_.depth));
-      constexpr double kTight = 64.0;
-      out_.tight[b] = by_block && kTight * spread < squared_difference(m, mean.data(), out_.depth);
-    }
+    out_.norm = Buffer<T>(centres->count * out_.padded());
+    out_.centre = Buffer<uint8_t>(out_.padded());
+    out_.centres = std::move(centres);
   }
 
   Operand<T> pack(Workers& workers) {
@@ -108,7 +135,7 @@ class Packer {
   void pack_panel(int64_t b, int64_t first, double* x) {
     const int64_t depth = out_.depth, tile = out_.tile;
     T* rows = out_.rows.data() + b * out_.row_block_stride();
-    for (int64_t i = first; i < first + P; ++i) out_.norm[b * tile + i] = pack_row(b, i, rows + i * P, x);
+    for (int64_t i = first; i < first + P; ++i) pack_row(b, i, rows + i * P, x);
     T* panel = out_.panels.data() + b * out_.panel_block_stride() + first * depth;
     for (int64_t c = 0; c < out_.chunks(); ++c) {
       const T* square = rows + (c * tile + first) * P;
@@ -118,22 +145,46 @@ class Packer {
     }
   }
 
-  // Centred and rounded, chunk by chunk; returns the squared norm of what was stored. Padding is zero, and so, for the time being,
-  // are rows with NaN or inf: the caller poisons the results they touch.
-  T pack_row(int64_t b, int64_t i, T* out, double* x) {
+  // Centred and rounded, chunk by chunk. Padding is zero, and so, for the time being, are rows with NaN or inf: the caller
+  // poisons the results they touch.
+  void pack_row(int64_t b, int64_t i, T* out, double* x) {
     const int64_t row = b * out_.tile + i, depth = out_.depth, step = out_.tile * P;
     const bool present = row < out_.size && rows_.finite[row];
+    const Centres& centres = *out_.centres;
+    int own = 0;
     if (present) {
       rows_.read(row, x);
-      const double* centre = out_.centre(b);
+      own = nearest_centre(x);
+      const double* centre = centres[own];
       for (int64_t k = 0; k < depth; ++k) x[k] = static_cast<double>(static_cast<T>(x[k] - centre[k]));
     }
+    out_.centre[row] = static_cast<uint8_t>(own);
     for (int64_t c = 0; c < out_.chunks(); ++c) {
       const int64_t length = std::min<int64_t>(P, depth - c * P);
       for (int64_t k = 0; k < length; ++k) out[c * step + k] = present ? static_cast<T>(x[c * P + k]) : T(0);
       for (int64_t k = length; k < P; ++k) out[c * step + k] = T(0);
     }
-    return present ? static_cast<T>(dot(x, x, depth)) : T(0);
+    for (int c = 0; c < centres.count; ++c) {
+      double share = present ? dot(x, x, depth) : 0.0;
+      if (present && c != own) share += 2.0 * (dot(x, centres[own], depth) - dot(x, centres[c], depth));
+      out_.norm[c * out_.padded() + row] = static_cast<T>(share);
+    }
+  }
+
+  // A cluster's centre only where the row is far nearer to it than to the mean.
+  int nearest_centre(const double* x) const {
+    const Centres& centres = *out_.centres;
+    if (centres.count == 1) return 0;
+    int best = 0;
+    double least = squared_difference(x, centres[0], out_.depth) / 64.0;
+    for (int c = 1; c < centres.count; ++c) {
+      const double square = squared_difference(x, centres[c], out_.depth);
+      if (square < least) {
+        least = square;
+        best = c;
+      }
+    }
+    return best;
   }
 
   const Rows& rows_;
@@ -143,22 +194,16 @@ class Packer {
 }  // namespace
 
 template <class T>
-Packed<T> pack(const Rows& query, const Blocks& query_blocks, const Rows* gallery, const Blocks* gallery_blocks, Centre centre,
-               Workers& workers) {
-  std::vector<double> mean(query.source.width, 0.0);
-  if (centre != Centre::none) {
-    const double total = static_cast<double>(query.size() + (gallery ? gallery->size() : 0));
-    add_to_mean(query_blocks, query.size(), total, mean);
-    if (gallery) add_to_mean(*gallery_blocks, gallery->size(), total, mean);
-  }
+Packed<T> pack(const Rows& query, const Rows* gallery, const Centres& centres, int64_t tile, Workers& workers) {
+  const auto shared = std::make_shared<const Centres>(centres);
   Packed<T> packed;
   packed.self = gallery == nullptr;
-  packed.query = Packer<T>(query, query_blocks, mean, centre == Centre::mean).pack(workers);
-  if (gallery) packed.gallery = Packer<T>(*gallery, *gallery_blocks, mean, centre == Centre::mean).pack(workers);
+  packed.query = Packer<T>(query, shared, tile).pack(workers);
+  if (gallery) packed.gallery = Packer<T>(*gallery, shared, tile).pack(workers);
   return packed;
 }
 
-template Packed<float> pack<float>(const Rows&, const Blocks&, const Rows*, const Blocks*, Centre, Workers&);
-template Packed<double> pack<double>(const Rows&, const Blocks&, const Rows*, const Blocks*, Centre, Workers&);
+template Packed<float> pack<float>(const Rows&, const Rows*, const Centres&, int64_t, Workers&);
+template Packed<double> pack<double>(const Rows&, const Rows*, const Centres&, int64_t, Workers&);
 
 }  // namespace fused_rank

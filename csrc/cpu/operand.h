@@ -6,12 +6,13 @@
 //   panels  [block][tile / kPanel][depth][kPanel]
 //
 // Centring. Distances do not move under translation, but |x|² + |y|² - 2 x·y loses its digits when x and y are close
-// compared with their norms, so every row is stored relative to a centre: the mean of all rows, or, for a block that is
-// much tighter than the whole batch (a collapsed cluster), the mean of that block. Two blocks with different centres meet
-// through `shift` (see DistanceTile).
+// compared with their norms. So every row is stored relative to a centre: the mean of all rows or, for a row of a tight cluster
+// (a batch that has collapsed into a few points), that cluster's centre. A centre belongs to the row, not to its place: duplicates
+// always share it, and equal distances stay equal. How rows with different centres meet is in DistanceTile.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "buffer.h"
@@ -33,21 +34,31 @@ struct Rows {
   void read(int64_t i, double* out) const { widen(source, (*order)[i], inverse_norm[i], out); }
 };
 
-// Where the rows of each block lie: their mean, and the sum of their squared norms.
-struct Blocks {
-  int64_t tile = 0;
-  Buffer<double> mean;               // [blocks][depth]
-  std::vector<double> square_sum;    // [blocks]
+// With `mean`, also the mean of the rows that are finite.
+Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool normalize, Workers& workers,
+                   std::vector<double>* mean = nullptr);
+
+// The points that rows are stored relative to. Centre 0 is the common mean.
+struct Centres {
+  int count = 1;
+  int64_t depth = 0;
+  std::vector<double> at;   // [count][depth]
+  std::vector<double> gap;  // [count][count]: squared distances between them
+  const double* operator[](int c) const { return at.data() + c * depth; }
 };
 
-Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool normalize, Workers& workers, Blocks* blocks = nullptr);
+// Looks at a sample of the rows for clusters that are much tighter than the batch is wide.
+Centres choose_centres(const Rows& query, const Rows* gallery, std::vector<double> mean);
 
 template <class T>
 struct Operand {
   int64_t size = 0, depth = 0, tile = 0;
-  Buffer<T> rows, panels, norm;  // norm: squared, of the centred rows, zero in the padding
-  Buffer<double> centres;        // [1 + blocks][depth]: the common centre, then one for each block
-  std::vector<uint8_t> tight;    // does the block use its own centre?
+  Buffer<T> rows, panels;
+  // |p|² + 2 p · (centre of the row - centre c) for a stored row p, [centre][padded rows]: its share of a squared distance to a
+  // row of centre c. Zero in the padding.
+  Buffer<T> norm;
+  Buffer<uint8_t> centre;         // of each row
+  std::shared_ptr<const Centres> centres;
   const Rows* exact = nullptr;
 
   int64_t blocks() const { return (size + tile - 1) / tile; }
@@ -57,7 +68,8 @@ struct Operand {
   int64_t panel_block_stride() const { return tile * depth; }
   const T* block_rows(int64_t b) const { return rows.data() + b * row_block_stride(); }
   const T* block_panels(int64_t b) const { return panels.data() + b * panel_block_stride(); }
-  const double* centre(int64_t b) const { return centres.data() + (tight[b] ? 1 + b : 0) * depth; }
+  int64_t padded() const { return blocks() * tile; }
+  const T* norms(int c) const { return norm.data() + c * padded(); }
   // Block b from row `first` and column `depth` (a multiple of kPanel) on, as a left operand.
   PackedRows<T> broadcast(int64_t b, int64_t first, int64_t depth) const {
     return {block_rows(b) + depth * tile + first * kPanel<T>, tile * kPanel<T>};
@@ -68,8 +80,7 @@ struct Operand {
 // Depends on the shape alone, never on the number of threads.
 int64_t tile_rows(int64_t queries, int64_t gallery);
 
-// none: inner products. common: one centre for all. mean: tight blocks have their own.
-enum class Centre { none, common, mean };
+enum class Centre { none, mean };  // none: inner products
 
 template <class T>
 struct Packed {
@@ -78,9 +89,8 @@ struct Packed {
   const Operand<T>& other() const { return self ? query : gallery; }
 };
 
-// `gallery` and its blocks are null in self form. Both sides share the common centre.
+// `gallery` is null in self form.
 template <class T>
-Packed<T> pack(const Rows& query, const Blocks& query_blocks, const Rows* gallery, const Blocks* gallery_blocks, Centre centre,
-               Workers& workers);
+Packed<T> pack(const Rows& query, const Rows* gallery, const Centres& centres, int64_t tile, Workers& workers);
 
 }  // namespace fused_rank

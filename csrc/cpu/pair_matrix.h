@@ -29,11 +29,9 @@ struct PairInput {
 // What one worker needs for one tile.
 template <class T>
 struct TileScratch {
-  TileScratch(const Packed<T>& packed, Metric metric)
-      : tile(packed, metric), second(packed.query.tile * kTileStride), row_mass(packed.query.tile), col_mass(packed.query.tile) {}
+  TileScratch(const Packed<T>& packed, Metric metric) : tile(packed, metric), second(packed.query.tile * kTileStride) {}
   DistanceTile<T> tile;
   Buffer<T> second;  // a second tile of coefficients: of the positives, or of the transposed direction
-  Buffer<T> row_mass, col_mass;
 };
 
 template <class T>
@@ -47,11 +45,17 @@ class PairMatrix {
 
  public:
   PairMatrix(const PairInput& input, Workers& workers, Centre centre = Centre::mean) : input_(input), workers_(workers) {
-    Blocks query_blocks, gallery_blocks;
-    query_blocks.tile = gallery_blocks.tile = tile_rows(input.query.rows, input.order.gallery_size());
-    query_rows_ = describe_rows(input.query, input.order.query, input.unit_rows(), workers, &query_blocks);
-    if (!self()) gallery_rows_ = describe_rows(input.gallery, input.order.gallery, input.unit_rows(), workers, &gallery_blocks);
-    packed_ = pack<T>(query_rows_, query_blocks, self() ? nullptr : &gallery_rows_, &gallery_blocks, centre, workers);
+    const bool centred = centre == Centre::mean;
+    std::vector<double> mean, other_mean;
+    query_rows_ = describe_rows(input.query, input.order.query, input.unit_rows(), workers, centred ? &mean : nullptr);
+    if (!self())
+      gallery_rows_ = describe_rows(input.gallery, input.order.gallery, input.unit_rows(), workers, centred ? &other_mean : nullptr);
+    const int64_t m = input.query.rows, n = input.order.gallery_size();
+    if (!self() && centred)
+      for (size_t k = 0; k < mean.size(); ++k) mean[k] = (mean[k] * static_cast<double>(m) + other_mean[k] * static_cast<double>(n)) / static_cast<double>(m + n);
+    Centres centres{1, input.query.width, std::vector<double>(input.query.width, 0.0), {0.0}};
+    if (centred) centres = choose_centres(query_rows_, self() ? nullptr : &gallery_rows_, std::move(mean));
+    packed_ = pack<T>(query_rows_, self() ? nullptr : &gallery_rows_, centres, tile_rows(m, n), workers);
   }
   PairMatrix(const PairMatrix&) = delete;  // the packed operands point at the rows
 
@@ -116,15 +120,31 @@ class PairMatrix {
     if (columns_to && !columns_to->wanted()) columns_to = nullptr;
     const int rows = s.tile.rows(), cols = s.tile.cols();
     take_suspects(s, I, J, c, rows_to, columns_to);
-    sum_coefficients(s, c);
-    if (rows_to) {
-      for (int i = 0; i < rows; ++i) rows_to->mass(I)[i] += s.row_mass[i];
-      rows_to->add_product(I, Coefficients<T>{c, 0}, rows, cols, s.tile.col_rows());
-    }
-    if (columns_to) {
-      for (int j = 0; j < cols; ++j) columns_to->mass(J)[j] += s.col_mass[j];
-      if (const double* delta = s.tile.col_shift()) columns_to->add_shift(J, cols, s.col_mass.data(), delta);
-      columns_to->add_product(J, TransposedCoefficients<T>{c, 0}, cols, rows, query().block_rows(I));
+    sum_coefficients(c, I, 0, rows, J, cols, rows_to, columns_to);
+    if (rows_to) rows_to->add_product(I, Coefficients<T>{c, 0}, rows, cols, gallery().block_rows(J));
+    if (columns_to) columns_to->add_product(J, TransposedCoefficients<T>{c, 0}, cols, rows, query().block_rows(I));
+  }
+
+  // The sums of a tile's coefficients, by row and by column; its rows are those of block I from `first` on.
+  void sum_coefficients(const T* c, int64_t I, int first, int rows, int64_t J, int cols, GradientSum<T>* rows_to, GradientSum<T>* columns_to) {
+    const uint8_t* row_centre = query().centre.data() + I * tile() + first;
+    const uint8_t* col_centre = gallery().centre.data() + J * tile();
+    const bool clustered = query().centres->count > 1;
+    for (int i = 0; i < rows; ++i) {
+      const T* row = c + i * kTileStride;
+      T* columns = columns_to ? columns_to->mass(row_centre[i], J) : nullptr;
+      V sum = V(T(0));
+      for (int j = 0; j < cols; j += V::width) {
+        const V v = V::load(row + j);
+        sum += v;
+        if (columns) (V::load(columns + j) + v).store(columns + j);
+      }
+      if (!rows_to) continue;
+      if (!clustered) {
+        rows_to->mass(0, I)[first + i] += horizontal_sum(sum);
+      } else {
+        for (int j = 0; j < cols; ++j) rows_to->mass(col_centre[j], I)[first + i] += row[j];
+      }
     }
   }
 
@@ -174,21 +194,6 @@ class PairMatrix {
       value = T(0);
     }
   }
-  void sum_coefficients(TileScratch<T>& s, const T* c) {
-    const int rows = s.tile.rows(), cols = s.tile.cols();
-    s.col_mass.fill_zero();
-    for (int i = 0; i < rows; ++i) {
-      const T* row = c + i * kTileStride;
-      V sum = V(T(0));
-      for (int j = 0; j < cols; j += V::width) {
-        const V v = V::load(row + j);
-        sum += v;
-        (V::load(s.col_mass.data() + j) + v).store(s.col_mass.data() + j);
-      }
-      s.row_mass[i] = horizontal_sum(sum);
-    }
-  }
-
   const PairInput& input_;
   Workers& workers_;
   Rows query_rows_, gallery_rows_;
