@@ -57,7 +57,7 @@ def from_squares(squares: Tensor, metric: str) -> Tensor:
 
 
 def distances(
-    x: Tensor, y: Tensor, metric: str = "euclidean", normalize: bool = False, chunk: int = 64
+    x: Tensor, y: Tensor, metric: str = "euclidean", normalize: bool = False, chunk: int = 16
 ) -> Tensor:
     """[M, N] by direct difference, `chunk` rows at a time."""
     if normalize or metric == "cosine":

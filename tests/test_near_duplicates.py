@@ -58,7 +58,7 @@ COLLAPSED = [
 
 
 @pytest.mark.parametrize("normalize", [False, True], ids=["raw", "unit"])
-@pytest.mark.parametrize("width", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("width", [1e-2, 1e-4])
 @pytest.mark.parametrize(
     "arrangement", ["one", "two, own labels", "two, interleaved labels", "two, many labels"]
 )
@@ -152,5 +152,5 @@ def test_norms(
     }
     tolerance = replace(FLOAT, gap=FLOAT.gap * unit, atol=FLOAT.atol * unit ** options.get("power", 2))
     check_against_oracle(
-        loss, options, inputs, upstream(130, generator), backend.device, tolerance, decided=0.25
+        loss, options, inputs, upstream(130, generator), backend.device, tolerance, decided=0.05
     )

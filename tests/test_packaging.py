@@ -72,7 +72,8 @@ def test_works_without_the_extension_after_one_warning(without_extension: Path) 
     text = "\n".join(message)
     assert "eager" in text
     assert "not built" in text
-    assert "pip install" in text
+    assert "nstall" in text
+    assert "python -m fused_rank info" in text
 
 
 def test_an_unknown_instruction_set_is_a_reason_not_a_crash() -> None:

@@ -1,0 +1,109 @@
+"""The functional twins, and explicit triplets."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from fused_rank import TripletMarginLoss, functional
+
+from .conftest import Backend
+from .gradient_error import assert_gradient_close, assert_value_close
+from .inputs import make_inputs
+from .losses import LOSSES, Loss, case_id
+from .oracle import distances
+from .tolerances import TOLERANCES
+
+
+@pytest.mark.parametrize("form", ["self", "two-set", "plain"])
+@pytest.mark.parametrize("reduction", ["mean", "mean_active", "sum", "none"])
+@pytest.mark.parametrize("loss", LOSSES, ids=case_id)
+def test_function_and_module_agree(
+    loss: Loss, reduction: str, form: str, backend: Backend, generator: torch.Generator
+) -> None:
+    inputs = make_inputs(form, 30, 40, 6, torch.float32, generator).to(backend.device)
+    for options in loss.options:
+        given = {**options, "reduction": reduction, "metric": "cosine"}
+        by_function = loss.function(inputs.embeddings, inputs.labels, **inputs.keywords, **given)
+        assert torch.equal(by_function, loss(inputs, **given))
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=case_id)
+def test_function_module_and_reference_have_the_same_options_and_defaults(loss: Loss) -> None:
+    def defaults(of: object) -> dict[str, object]:
+        parameters = inspect.signature(of).parameters.values()  # type: ignore[arg-type]
+        data = ("self", "embeddings", "labels", "gallery", "gallery_labels", "triplets", "pairwise")
+        return {p.name: p.default for p in parameters if p.name not in data}
+
+    assert defaults(loss.module) == defaults(loss.function) == defaults(loss.reference)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=case_id)
+def test_modules_tell_their_options(loss: Loss) -> None:
+    """Nothing to learn, and a repr that says what it is."""
+    module = loss.module(metric="cosine", reduction="sum")
+    assert not list(module.parameters())
+    assert not module.state_dict()
+    assert "cosine" in repr(module)
+    assert "sum" in repr(module)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCES), ids=case_id)
+@pytest.mark.parametrize("soft_margin", [False, True])
+@pytest.mark.parametrize("form", ["self", "two-set"])
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+def test_explicit_triplets(
+    metric: str,
+    form: str,
+    soft_margin: bool,
+    dtype: torch.dtype,
+    backend: Backend,
+    generator: torch.Generator,
+) -> None:
+    """Each triplet by itself, with its own upstream gradient; rows may occur in many of them."""
+    inputs = make_inputs(form, 40, 40, 9, dtype, generator)
+    truth, ours = inputs.oracle(), inputs.to(backend.device).leaves()
+    a, p, n = torch.randint(0, 40, (3, 150), generator=generator)
+    d = distances(truth.embeddings, truth.tensors[-1], metric, normalize=True)
+    violation = d[a, p] - d[a, n] + 0.3
+    upstream = torch.randn(150, generator=generator, dtype=torch.float64)
+    upstream[violation.abs() < TOLERANCES[dtype].gap] = 0
+    expected = torch.nn.functional.softplus(violation) if soft_margin else violation.clamp(min=0)
+
+    module = TripletMarginLoss(margin=0.3, soft_margin=soft_margin, metric=metric, reduction="none")
+    value = module(
+        ours.embeddings, gallery=ours.gallery, triplets=tuple(t.to(backend.device) for t in (a, p, n))
+    )
+    assert_value_close(value.cpu(), expected, TOLERANCES[dtype])
+    value.backward(upstream.to(value))
+    expected.backward(upstream)
+    for leaf, exact in zip(ours.tensors, truth.tensors, strict=True):
+        assert exact.grad is not None
+        assert_gradient_close(leaf.grad, exact.grad, TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "mean_active", "sum"])
+def test_reductions_of_explicit_triplets(
+    reduction: str, backend: Backend, generator: torch.Generator
+) -> None:
+    x = make_inputs("self", 30, 0, 5, torch.float64, generator).embeddings.to(backend.device)
+    triplets = tuple(torch.randint(0, 30, (3, 60), generator=generator).to(backend.device))
+    each = functional.triplet_margin_loss(x, triplets=triplets, reduction="none")
+    active = each[each > 0]
+    assert 0 < len(active) < len(each)
+    expected = {"mean": each.mean(), "mean_active": active.mean(), "sum": each.sum()}[reduction]
+    torch.testing.assert_close(
+        functional.triplet_margin_loss(x, triplets=triplets, reduction=reduction), expected
+    )
+
+
+def test_no_explicit_triplets(backend: Backend) -> None:
+    x = torch.rand(4, 3, device=backend.device, requires_grad=True)
+    none = torch.empty(0, dtype=torch.int64, device=backend.device)
+    value = functional.triplet_margin_loss(x, triplets=(none, none, none), reduction="mean")
+    value.backward()
+    assert value == 0
+    assert x.grad is not None
+    assert not x.grad.any()
