@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 SMOKE = Path(__file__).resolve().parent / "smoke.py"
+ISAS = [(), ("env", "FUSED_RANK_ISA=base")]  # the one for this processor, and the one that any can run
 LOAD = """
 import ctypes, os, pathlib, platform, sys, sysconfig
 for name in ("libc10.so", "libtorch_cpu.so"):
@@ -46,7 +47,7 @@ def smoke(python: str, torch: str, wheel: Path, options: list[str]) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         interpreter = fresh_environment(python, Path(scratch, "venv"))
         run(interpreter, "-m", "pip", "install", "--quiet", torch, wheel)
-        return run(interpreter, SMOKE, *options).splitlines()[-1]
+        return "\n".join(run(*prefix, interpreter, SMOKE, *options).splitlines()[-1] for prefix in ISAS)
 
 
 def load(python: str, wheel: Path) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import fused_rank
 from fused_rank import ContrastiveLoss, RankedListLoss, TripletMarginLoss, mining, reference, retrieval
+from fused_rank.ops import library
 
 LOSSES: list[tuple[type[torch.nn.Module], Callable[..., Tensor], dict[str, Any]]] = [
     (RankedListLoss, reference.ranked_list_loss, {"gradient": "query"}),
@@ -103,8 +104,9 @@ def main() -> None:
     with fused_rank.use_backend(options.backend):
         checks = check_losses(rows, labels, gallery, gallery_labels) + check_search(rows, labels)
         checks += 0 if options.no_compile else check_compile(rows, labels)
+    served = library.runtime_info() if options.backend == "cpp" else options.backend
     print(
-        f"fused_rank {fused_rank.__version__} ({options.backend}), Python {platform.python_version()}, "
+        f"fused_rank {fused_rank.__version__} ({served}), Python {platform.python_version()}, "
         f"torch {torch.__version__}: {checks} checks passed"
     )
 
