@@ -5,28 +5,38 @@
 
 STABLE_TORCH_LIBRARY(fused_rank, m) {
   m.def(
-      "pair_forward(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str term, float[] params, "
+      "pair_forward(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str term, float[] "
+      "params, "
       "str metric, bool normalize, str fused) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "pair_backward(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str term, "
-      "float[] params, str metric, bool normalize, bool query_only, Tensor state, Tensor live, Tensor grad_x, "
+      "pair_backward(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, "
+      "str term, "
+      "float[] params, str metric, bool normalize, bool query_only, Tensor state, Tensor live, Tensor "
+      "grad_x, "
       "Tensor grad_gallery, bool need_x, bool need_gallery) -> (Tensor, Tensor)");
   m.def(
-      "triplet_forward(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str mining, float margin, "
+      "triplet_forward(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str mining, float "
+      "margin, "
       "bool soft_margin, str metric, bool normalize) -> (Tensor, Tensor, Tensor)");
   m.def(
       "triplet_backward(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, "
-      "str mining, float margin, bool soft_margin, str metric, bool normalize, Tensor state, Tensor live, Tensor rows, "
+      "str mining, float margin, bool soft_margin, str metric, bool normalize, Tensor state, Tensor live, "
+      "Tensor rows, "
       "bool need_x, bool need_gallery) -> (Tensor, Tensor)");
   m.def(
-      "mine_hard(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize) "
+      "mine_hard(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool "
+      "normalize) "
       "-> (Tensor, Tensor)");
   m.def(
-      "mine_semihard(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize) "
+      "mine_semihard(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool "
+      "normalize) "
       "-> (Tensor, Tensor, Tensor)");
   m.def(
-      "topk(Tensor queries, Tensor? gallery, int k, str metric, bool normalize, bool exclude_self) -> (Tensor, Tensor)");
-  m.def("indexed_distance(Tensor x, Tensor? gallery, Tensor? i, Tensor? j, str metric, bool normalize) -> Tensor");
+      "topk(Tensor queries, Tensor? gallery, int k, str metric, bool normalize, bool exclude_self) -> "
+      "(Tensor, Tensor)");
+  m.def(
+      "indexed_distance(Tensor x, Tensor? gallery, Tensor? i, Tensor? j, str metric, bool normalize) -> "
+      "Tensor");
   m.def(
       "indexed_distance_backward(Tensor grad, Tensor x, Tensor? gallery, Tensor? i, Tensor? j, str metric, "
       "bool normalize, bool need_x, bool need_gallery) -> (Tensor, Tensor)");

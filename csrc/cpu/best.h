@@ -16,7 +16,8 @@ inline constexpr T kNobody = T(1e30);  // larger than any row number
 template <class T>
 Buffer<T> row_numbers(const std::vector<int32_t>& order, int64_t padded) {
   Buffer<T> numbers(padded);
-  for (int64_t i = 0; i < padded; ++i) numbers[i] = i < static_cast<int64_t>(order.size()) ? static_cast<T>(order[i]) : kNobody<T>;
+  for (int64_t i = 0; i < padded; ++i)
+    numbers[i] = i < static_cast<int64_t>(order.size()) ? static_cast<T>(order[i]) : kNobody<T>;
   return numbers;
 }
 
@@ -39,7 +40,8 @@ struct Best {
 
 // Candidates of one query among the columns [0, cols): value(j) where eligible(j, value).
 template <class T, class Value, class Eligible>
-FR_INLINE void best_of_row(Best<T>& best, int64_t i, int cols, const T* rows, Value&& value, Eligible&& eligible) {
+FR_INLINE void best_of_row(Best<T>& best, int64_t i, int cols, const T* rows, Value&& value,
+                           Eligible&& eligible) {
   using V = Vec<T>;
   for (int j = 0; j < cols; j += V::width) {
     const V v = value(j);

@@ -51,7 +51,8 @@ class DistanceTile {
       const T* panel = panels + j * x_.depth;
       for (int64_t k = 0; k < x_.depth; k += kDepthBlock) {
         const int64_t depth = std::min(kDepthBlock, x_.depth - k);
-        multiply_panel(x_.broadcast(I, first, k), rows_, depth, panel + k * kPanel<T>, values_.data() + j, kTileStride, k > 0);
+        multiply_panel(x_.broadcast(I, first, k), rows_, depth, panel + k * kPanel<T>, values_.data() + j,
+                       kTileStride, k > 0);
       }
     }
     suspects_.clear();
@@ -142,7 +143,9 @@ class DistanceTile {
       if (!close[l] || j >= cols_ || (diagonal_ && first_ + i == j)) continue;
       read_pair(i, j);
       const double square = squared_difference(a_.data(), b_.data(), x_.depth);
-      row(i)[j] = static_cast<T>(metric == Metric::euclidean ? std::sqrt(square) : metric == Metric::cosine ? 0.5 * square : square);
+      row(i)[j] = static_cast<T>(metric == Metric::euclidean ? std::sqrt(square)
+                                 : metric == Metric::cosine  ? 0.5 * square
+                                                             : square);
       repaired_min_ = std::min(repaired_min_, row(i)[j]);
       suspects_.push_back({i, j});
     }
@@ -150,10 +153,14 @@ class DistanceTile {
 
   void to_metric(int i) {
     switch (metric_) {
-      case Metric::euclidean: return convert_row<Metric::euclidean>(i);
-      case Metric::squared: return convert_row<Metric::squared>(i);
-      case Metric::cosine: return convert_row<Metric::cosine>(i);
-      case Metric::dot: return;
+      case Metric::euclidean:
+        return convert_row<Metric::euclidean>(i);
+      case Metric::squared:
+        return convert_row<Metric::squared>(i);
+      case Metric::cosine:
+        return convert_row<Metric::cosine>(i);
+      case Metric::dot:
+        return;
     }
   }
 

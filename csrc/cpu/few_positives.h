@@ -2,8 +2,8 @@
 // its class in sorted order, itself left out. Slot arrays are [slot][sorted row], so a vector of queries is one load.
 #pragma once
 
-#include "best.h"
 #include "../terms/triplet.h"
+#include "best.h"
 #include "triplet.h"
 
 namespace fused_rank {
@@ -15,8 +15,9 @@ class FewPositives {
  public:
   // `metric`: what tiles hold. Mining compares squared distances, losses need the metric itself.
   FewPositives(const PairInput& input, Metric metric, Workers& workers)
-      : input_(input), matrix_(input, workers), scratch_(matrix_.make_scratch(metric)), slots_(input.order.widest),
-        stride_(matrix_.query().blocks() * matrix_.tile()), positive_(slots_ * stride_) {
+      : input_(input), matrix_(input, workers), scratch_(matrix_.make_scratch(metric)),
+        slots_(input.order.widest), stride_(matrix_.query().blocks() * matrix_.tile()),
+        positive_(slots_ * stride_) {
     collect_positives();
   }
 
@@ -29,7 +30,9 @@ class FewPositives {
   TileScratch<T>& scratch(int worker) { return scratch_[worker]; }
 
   // The slot of gallery position g among query q's positives, and back.
-  int64_t slot_of(int64_t q, int64_t g) const { return g - input_.order.positives[q].begin - (input_.self() && g > q ? 1 : 0); }
+  int64_t slot_of(int64_t q, int64_t g) const {
+    return g - input_.order.positives[q].begin - (input_.self() && g > q ? 1 : 0);
+  }
   int64_t at_slot(int64_t q, int64_t slot) const {
     const int64_t g = input_.order.positives[q].begin + slot;
     return g + (input_.self() && g >= q ? 1 : 0);
@@ -58,7 +61,8 @@ class FewPositives {
       const int64_t last_row = I * tile + matrix_.query().block_size(I) - 1;
       const int64_t first = std::max<int64_t>(order.positives[I * tile].begin / tile, input_.self() ? I : 0);
       DistanceTile<T>& t = scratch_[worker].tile;
-      for (int64_t J = first; J < matrix_.gallery().blocks() && J * tile < order.positives[last_row].end; ++J) {
+      for (int64_t J = first; J < matrix_.gallery().blocks() && J * tile < order.positives[last_row].end;
+           ++J) {
         if (!matrix_.has_positives(I, J)) continue;
         t.compute(I, J);
         for (int i = 0; i < t.rows(); ++i) {
@@ -103,7 +107,9 @@ class SemihardSweep {
     const int64_t farther = nearest_[slot].found(i);
     return farther >= 0 ? farther : farthest_.found(i);
   }
-  int64_t positive(int64_t i, int64_t slot) const { return input_.order.gallery_rows()[ranks_.at_slot(i, slot)]; }
+  int64_t positive(int64_t i, int64_t slot) const {
+    return input_.order.gallery_rows()[ranks_.at_slot(i, slot)];
+  }
 
  private:
   void fold(DistanceTile<T>& t, int64_t I, int64_t J) {
@@ -116,11 +122,13 @@ class SemihardSweep {
       const int64_t query = I * tile + i;
       for (int64_t s = 0; s < ranks_.slot_count(query); ++s) {
         const V positive = V(ranks_.positive(s)[query]);
-        best_of_row(nearest_[s], query, cols, column_numbers, [&](int j) FR_LAMBDA { return V::load(d + j); },
-                    [&](int, V v) FR_LAMBDA { return (v > positive) & (v < none); });
+        best_of_row(
+            nearest_[s], query, cols, column_numbers, [&](int j) FR_LAMBDA { return V::load(d + j); },
+            [&](int, V v) FR_LAMBDA { return (v > positive) & (v < none); });
       }
-      best_of_row(farthest_, query, cols, column_numbers, [&](int j) FR_LAMBDA { return -V::load(d + j); },
-                  [&](int, V v) FR_LAMBDA { return v > -none; });
+      best_of_row(
+          farthest_, query, cols, column_numbers, [&](int j) FR_LAMBDA { return -V::load(d + j); },
+          [&](int, V v) FR_LAMBDA { return v > -none; });
     }
     if (!input_.self() || I == J) return;
     for (int j = 0; j < cols; j += V::width) {
@@ -173,7 +181,8 @@ class AllTriplets {
       out.rows[at] = matrix.lost(matrix.query_rows(), i) ? T(NAN) : sum_[i];
       out.rows[queries + at] = static_cast<T>(order.positive_count(i) * order.negative_count(i));
       out.rows[2 * queries + at] = active_[i];
-      for (int64_t s = 0; s < ranks_.slot_count(i); ++s) out.state[s * queries + at] = slopes_[s * stride + i];
+      for (int64_t s = 0; s < ranks_.slot_count(i); ++s)
+        out.state[s * queries + at] = slopes_[s * stride + i];
     }
   }
 
@@ -245,7 +254,9 @@ class AllTriplets {
     }
     return alive;
   }
-  static FR_INLINE void add_to(T* p, V v, Mask<T> where) { (V::load(p) + select(where, v, V(T(0)))).store(p); }
+  static FR_INLINE void add_to(T* p, V v, Mask<T> where) {
+    (V::load(p) + select(where, v, V(T(0)))).store(p);
+  }
 
   // The tile's distances become coefficients: minus the slopes of a negative's triplets, and, at the positives, their sums.
   void coefficients(TileScratch<T>& scratch, int64_t I, int64_t J) {
@@ -261,7 +272,8 @@ class AllTriplets {
       for_each_vector<T>(t.cols(), p, [&](int j, auto kind) FR_LAMBDA {
         const V v = V::load(d + j);
         V own = zero, other = zero;
-        for (int64_t s = 0; s < ranks_.slot_count(query); ++s) own += term_.slope(V(ranks_.positive(s)[query]), v);
+        for (int64_t s = 0; s < ranks_.slot_count(query); ++s)
+          own += term_.slope(V(ranks_.positive(s)[query]), v);
         if (self) {
           const int64_t column = J * tile + j;
           for (int64_t s = 0; s < ranks_.slots(); ++s) {
@@ -288,7 +300,8 @@ class AllTriplets {
       if (!where[l]) continue;
       const int64_t other = first_col + j + l;
       T slope = upstream_[query] * slopes_[ranks_.slot_of(query, other) * stride + query];
-      if (problem_.input.self()) slope += upstream_[other] * slopes_[ranks_.slot_of(other, query) * stride + other];
+      if (problem_.input.self())
+        slope += upstream_[other] * slopes_[ranks_.slot_of(other, query) * stride + other];
       c.v[l] = slope;
     }
     return c * ranks_.matrix().factor(d);

@@ -29,14 +29,17 @@ class GradientSum {
   }
   // One chunk of columns of it, for rows from `first` on.
   template <class Matrix>
-  void add_product_chunk(int64_t block, int64_t first, int64_t chunk, const Matrix& c, int64_t rows, int64_t depth, const T* y) {
+  void add_product_chunk(int64_t block, int64_t first, int64_t chunk, const Matrix& c, int64_t rows,
+                         int64_t depth, const T* y) {
     const int64_t step = x_->tile * kPanel<T>;
     T* out = product_.data() + block * x_->row_block_stride() + chunk * step + first * kPanel<T>;
     multiply_panel(c, rows, depth, y + chunk * step, out, kPanel<T>, true);
   }
 
   // gradient_i += scale * difference, for one pair that is summed apart.
-  void add_difference(int64_t block, int64_t i, T scale, const double* difference) { add_row(block, i, -scale, difference); }
+  void add_difference(int64_t block, int64_t i, T scale, const double* difference) {
+    add_row(block, i, -scale, difference);
+  }
 
   // The finished sum for row i of a block, [depth].
   void read(int64_t block, int64_t i, double* out) const {
@@ -61,7 +64,8 @@ class GradientSum {
   void for_each_chunk(int64_t block, int64_t i, F&& f) const {
     const int64_t step = x_->tile * kPanel<T>, at = block * x_->row_block_stride() + i * kPanel<T>;
     for (int64_t c = 0; c < x_->chunks(); ++c)
-      f(c * kPanel<T>, std::min<int64_t>(kPanel<T>, x_->depth - c * kPanel<T>), product_.data() + at + c * step, x_->rows.data() + at + c * step);
+      f(c * kPanel<T>, std::min<int64_t>(kPanel<T>, x_->depth - c * kPanel<T>),
+        product_.data() + at + c * step, x_->rows.data() + at + c * step);
   }
   void add_row(int64_t block, int64_t i, T scale, const double* v) {
     for_each_chunk(block, i, [&](int64_t from, int64_t length, const T* product, const T*) {

@@ -22,8 +22,8 @@ double edge_factor(Metric metric, double distance) {
 }
 
 template <class T>
-void indexed_distance(const Embeddings& query, const Embeddings& gallery, const int64_t* i, const int64_t* j, int64_t count,
-                      Metric metric, T* out, Workers& workers) {
+void indexed_distance(const Embeddings& query, const Embeddings& gallery, const int64_t* i, const int64_t* j,
+                      int64_t count, Metric metric, T* out, Workers& workers) {
   const int64_t width = query.source.width;
   workers.for_ranges(count, 256, [&](int64_t begin, int64_t end) {
     std::vector<double> a(width), b(width);
@@ -62,8 +62,9 @@ Incidence incidence(const std::vector<Edge>& edges, int64_t rows, bool queries, 
   return in;
 }
 
-void sum_rows(const Embeddings& own, const Embeddings& query, const Embeddings& gallery, const std::vector<Edge>& edges,
-              const Incidence& in, bool unit_rows, void* out, Workers& workers) {
+void sum_rows(const Embeddings& own, const Embeddings& query, const Embeddings& gallery,
+              const std::vector<Edge>& edges, const Incidence& in, bool unit_rows, void* out,
+              Workers& workers) {
   const int64_t width = own.source.width;
   workers.for_ranges(own.source.rows, 64, [&](int64_t begin, int64_t end) {
     std::vector<double> x(width), y(width), g(width);
@@ -84,8 +85,8 @@ void sum_rows(const Embeddings& own, const Embeddings& query, const Embeddings& 
 
 }  // namespace
 
-void edge_gradient(const Embeddings& query, const Embeddings& gallery, bool self, bool unit_rows, const std::vector<Edge>& edges,
-                   void* grad_query, void* grad_gallery, Workers& workers) {
+void edge_gradient(const Embeddings& query, const Embeddings& gallery, bool self, bool unit_rows,
+                   const std::vector<Edge>& edges, void* grad_query, void* grad_gallery, Workers& workers) {
   if (grad_query) {
     const Incidence in = incidence(edges, query.source.rows, true, self);
     sum_rows(query, query, gallery, edges, in, unit_rows, grad_query, workers);
@@ -96,7 +97,9 @@ void edge_gradient(const Embeddings& query, const Embeddings& gallery, bool self
   }
 }
 
-template void indexed_distance<float>(const Embeddings&, const Embeddings&, const int64_t*, const int64_t*, int64_t, Metric, float*, Workers&);
-template void indexed_distance<double>(const Embeddings&, const Embeddings&, const int64_t*, const int64_t*, int64_t, Metric, double*, Workers&);
+template void indexed_distance<float>(const Embeddings&, const Embeddings&, const int64_t*, const int64_t*,
+                                      int64_t, Metric, float*, Workers&);
+template void indexed_distance<double>(const Embeddings&, const Embeddings&, const int64_t*, const int64_t*,
+                                       int64_t, Metric, double*, Workers&);
 
 }  // namespace fused_rank

@@ -10,7 +10,8 @@ namespace fused_rank {
 // One listed pair: query row i, gallery row j (original rows).
 struct Edge {
   int32_t query, gallery;
-  double coefficient;  // d loss / d distance, times what turns x_i - y_j into d distance / d x_i (see edge_factor)
+  double
+      coefficient;  // d loss / d distance, times what turns x_i - y_j into d distance / d x_i (see edge_factor)
 };
 
 // Rows as they stand, without any order: what listed pairs index.
@@ -27,12 +28,12 @@ double edge_factor(Metric metric, double distance);
 
 // distance(l) = metric(query row i[l], gallery row j[l]) for all l; a null index list means row by row.
 template <class T>
-void indexed_distance(const Embeddings& query, const Embeddings& gallery, const int64_t* i, const int64_t* j, int64_t count,
-                      Metric metric, T* out, Workers& workers);
+void indexed_distance(const Embeddings& query, const Embeddings& gallery, const int64_t* i, const int64_t* j,
+                      int64_t count, Metric metric, T* out, Workers& workers);
 
 // Gradients of sum over edges of the losses whose slopes they carry. In self form both ends belong to the query rows.
 // Every row sums its own edges in the order given, so the result does not depend on threads.
-void edge_gradient(const Embeddings& query, const Embeddings& gallery, bool self, bool unit_rows, const std::vector<Edge>& edges,
-                   void* grad_query, void* grad_gallery, Workers& workers);
+void edge_gradient(const Embeddings& query, const Embeddings& gallery, bool self, bool unit_rows,
+                   const std::vector<Edge>& edges, void* grad_query, void* grad_gallery, Workers& workers);
 
 }  // namespace fused_rank

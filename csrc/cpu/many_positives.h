@@ -31,11 +31,14 @@ class ManyPositives {
   void for_each_row(GradientSums<T>* sums, F&& rank) {
     for (int64_t I = 0; I < matrix_.query().blocks(); ++I)
       for (int64_t first = 0; first < matrix_.query().block_size(I); first += height_)
-        strip(I, static_cast<int>(first), static_cast<int>(std::min(height_, matrix_.query().block_size(I) - first)), sums, rank);
+        strip(I, static_cast<int>(first),
+              static_cast<int>(std::min(height_, matrix_.query().block_size(I) - first)), sums, rank);
   }
 
  private:
-  T* part(int64_t J) { return strip_.data() + J * height_ * kTileStride; }  // the strip's columns of block J, [height][kTileStride]
+  T* part(int64_t J) {
+    return strip_.data() + J * height_ * kTileStride;
+  }  // the strip's columns of block J, [height][kTileStride]
 
   template <class F>
   void strip(int64_t I, int first, int rows, GradientSums<T>* sums, F&& rank) {
@@ -50,10 +53,12 @@ class ManyPositives {
     workers.for_each(rows, [&](int64_t i, int worker) {
       T* line = lines_[worker].data();
       T* coefficients = sums ? line + n : nullptr;
-      for (int64_t J = 0; J < blocks; ++J) std::memcpy(line + J * tile, part(J) + i * kTileStride, sizeof(T) * matrix_.gallery().block_size(J));
+      for (int64_t J = 0; J < blocks; ++J)
+        std::memcpy(line + J * tile, part(J) + i * kTileStride, sizeof(T) * matrix_.gallery().block_size(J));
       const int64_t query = I * tile + first + i;
       const Range p = input_.order.positives[query];
-      const RankRow<T> row{line, input_.order.gallery_rows().data(), n, p.begin, p.end, input_.self() ? query : -1};
+      const RankRow<T> row{line,  input_.order.gallery_rows().data(), n, p.begin,
+                           p.end, input_.self() ? query : -1};
       rank(row, query, coefficients, worker);
       if (!sums) return;
       for (int64_t j = 0; j < n; ++j) coefficients[j] *= static_cast<T>(edge_factor(input_.metric, line[j]));
@@ -76,15 +81,18 @@ class ManyPositives {
       matrix_.workers().for_each(blocks, [&](int64_t J, int) {
         const int cols = static_cast<int>(matrix_.gallery().block_size(J));
         matrix_.sum_coefficients(part(J), I, first, rows, J, cols, nullptr, columns_to);
-        columns_to->add_product(J, TransposedCoefficients<T>{part(J), 0}, cols, rows, matrix_.query().block_rows(I) + first * kPanel<T>);
+        columns_to->add_product(J, TransposedCoefficients<T>{part(J), 0}, cols, rows,
+                                matrix_.query().block_rows(I) + first * kPanel<T>);
       });
     }
     if (rows_to) {
       for (int64_t J = 0; J < blocks; ++J)
-        matrix_.sum_coefficients(part(J), I, first, rows, J, static_cast<int>(matrix_.gallery().block_size(J)), rows_to, nullptr);
+        matrix_.sum_coefficients(part(J), I, first, rows, J,
+                                 static_cast<int>(matrix_.gallery().block_size(J)), rows_to, nullptr);
       matrix_.workers().for_each(matrix_.query().chunks(), [&](int64_t chunk, int) {
         for (int64_t J = 0; J < blocks; ++J)
-          rows_to->add_product_chunk(I, first, chunk, Coefficients<T>{part(J), 0}, rows, matrix_.gallery().block_size(J), matrix_.gallery().block_rows(J));
+          rows_to->add_product_chunk(I, first, chunk, Coefficients<T>{part(J), 0}, rows,
+                                     matrix_.gallery().block_size(J), matrix_.gallery().block_rows(J));
       });
     }
   }

@@ -29,7 +29,7 @@ double inverse_norm(std::vector<double>& x) {
 }  // namespace
 
 Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool normalize, Workers& workers,
-                   std::vector<double>* mean) {
+                   Moments* moments) {
   constexpr int64_t kPiece = 256;
   const int64_t n = source.rows, width = source.width, pieces = (n + kPiece - 1) / kPiece;
   Rows rows;
@@ -37,7 +37,8 @@ Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool
   rows.order = &order;
   rows.inverse_norm = Buffer<double>(n);
   rows.finite = Buffer<uint8_t>(n);
-  Buffer<double> sums = Buffer<double>::zeros(mean ? pieces * width : 0);
+  Buffer<double> sums = Buffer<double>::zeros(moments ? pieces * width : 0);
+  std::vector<double> squares(pieces, 0.0);
   workers.for_each(pieces, [&](int64_t piece, int) {
     std::vector<double> x(width);
     for (int64_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i) {
@@ -45,30 +46,48 @@ Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool
       const double inverse = inverse_norm(x);
       rows.finite[i] = !std::isnan(inverse);
       rows.inverse_norm[i] = !rows.finite[i] ? 0.0 : normalize ? inverse : 1.0;
-      if (!mean || !rows.finite[i]) continue;
+      if (!moments || !rows.finite[i]) continue;
       rows.read(i, x.data());
       double* sum = sums.data() + piece * width;
       for (int64_t k = 0; k < width; ++k) sum[k] += x[k];
+      squares[piece] += inverse == 0.0 ? 0.0 : normalize ? 1.0 : 1.0 / (inverse * inverse);
     }
   });
   int64_t finite = 0;
   for (int64_t i = 0; i < n; ++i) finite += rows.finite[i];
   rows.all_finite = finite == n;
-  if (mean) {
-    mean->assign(width, 0.0);
-    for (int64_t piece = 0; piece < pieces; ++piece)
-      for (int64_t k = 0; k < width; ++k) (*mean)[k] += sums[piece * width + k] / static_cast<double>(std::max<int64_t>(finite, 1));
+  if (moments) {
+    moments->count = finite;
+    moments->mean.assign(width, 0.0);
+    const double share = 1.0 / static_cast<double>(std::max<int64_t>(finite, 1));
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      moments->square += share * squares[piece];
+      for (int64_t k = 0; k < width; ++k) moments->mean[k] += share * sums[piece * width + k];
+    }
   }
   return rows;
 }
 
-Centres choose_centres(const Rows& query, const Rows* gallery, std::vector<double> mean) {
+void merge(Moments& into, const Moments& from) {
+  const double total = static_cast<double>(std::max<int64_t>(into.count + from.count, 1));
+  const double a = static_cast<double>(into.count) / total, b = static_cast<double>(from.count) / total;
+  for (size_t k = 0; k < into.mean.size(); ++k) into.mean[k] = a * into.mean[k] + b * from.mean[k];
+  into.square = a * into.square + b * from.square;
+  into.count += from.count;
+}
+
+Centres choose_centres(const Rows& query, const Rows* gallery, const Moments& moments) {
   constexpr int64_t kSample = 64, kFewest = 256;
   constexpr int kMost = 16;
   constexpr double kTight = 1.0 / 256;  // of the squared distance to the mean
   Centres centres;
-  const int64_t depth = centres.depth = static_cast<int64_t>(mean.size());
-  centres.at = std::move(mean);
+  const int64_t depth = centres.depth = static_cast<int64_t>(moments.mean.size());
+  centres.at = moments.mean;
+  const double spread = moments.square - dot(moments.mean.data(), moments.mean.data(), depth);
+  if (spread > 1e-12 * moments.square) {  // below, the rows agree so well that no grid would help
+    const double grid = std::exp2(std::floor(0.5 * std::log2(spread / static_cast<double>(depth))));
+    for (double& c : centres.at) c = grid * std::round(c / grid);
+  }
   // Rows that lead a group of the sample; only those that others follow become centres.
   std::vector<double> leaders, x(depth);
   std::vector<int> followers;
@@ -82,7 +101,9 @@ Centres choose_centres(const Rows& query, const Rows* gallery, std::vector<doubl
       rows.read(i, x.data());
       const double radius = kTight * squared_difference(x.data(), centres[0], depth);
       size_t l = 0;
-      while (l < followers.size() && squared_difference(x.data(), leaders.data() + l * depth, depth) >= radius) ++l;
+      while (l < followers.size() &&
+             squared_difference(x.data(), leaders.data() + l * depth, depth) >= radius)
+        ++l;
       if (l < followers.size()) {
         ++followers[l];
       } else {
@@ -99,7 +120,8 @@ Centres choose_centres(const Rows& query, const Rows* gallery, std::vector<doubl
     ++centres.count;
   }
   for (int a = 0; a < centres.count; ++a)
-    for (int b = 0; b < centres.count; ++b) centres.gap.push_back(squared_difference(centres[a], centres[b], depth));
+    for (int b = 0; b < centres.count; ++b)
+      centres.gap.push_back(squared_difference(centres[a], centres[b], depth));
   return centres;
 }
 
@@ -194,7 +216,8 @@ class Packer {
 }  // namespace
 
 template <class T>
-Packed<T> pack(const Rows& query, const Rows* gallery, const Centres& centres, int64_t tile, Workers& workers) {
+Packed<T> pack(const Rows& query, const Rows* gallery, const Centres& centres, int64_t tile,
+               Workers& workers) {
   const auto shared = std::make_shared<const Centres>(centres);
   Packed<T> packed;
   packed.self = gallery == nullptr;

@@ -26,19 +26,27 @@ namespace fused_rank {
 struct Rows {
   Source source;
   const std::vector<int32_t>* order = nullptr;  // sorted position -> row of source
-  Buffer<double> inverse_norm;                  // by sorted position; 1 without normalisation, 0 for a zero row
-  Buffer<uint8_t> finite;                       // by sorted position
+  Buffer<double> inverse_norm;  // by sorted position; 1 without normalisation, 0 for a zero row
+  Buffer<uint8_t> finite;       // by sorted position
   bool all_finite = true;
 
   int64_t size() const { return source.rows; }
   void read(int64_t i, double* out) const { widen(source, (*order)[i], inverse_norm[i], out); }
 };
 
-// With `mean`, also the mean of the rows that are finite.
-Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool normalize, Workers& workers,
-                   std::vector<double>* mean = nullptr);
+// First and second moment of the rows that are finite, after normalisation.
+struct Moments {
+  std::vector<double> mean;
+  double square = 0.0;  // mean of |x|²
+  int64_t count = 0;
+};
+void merge(Moments& into, const Moments& from);
 
-// The points that rows are stored relative to. Centre 0 is the common mean.
+Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool normalize, Workers& workers,
+                   Moments* moments = nullptr);
+
+// The points that rows are stored relative to. Centre 0 is the common mean, on a grid about as fine as the rows are spread out:
+// that centres as well, and rows on a grid of their own (small integers) keep exact distances, so equal ones tie.
 struct Centres {
   int count = 1;
   int64_t depth = 0;
@@ -48,7 +56,7 @@ struct Centres {
 };
 
 // Looks at a sample of the rows for clusters that are much tighter than the batch is wide.
-Centres choose_centres(const Rows& query, const Rows* gallery, std::vector<double> mean);
+Centres choose_centres(const Rows& query, const Rows* gallery, const Moments& moments);
 
 template <class T>
 struct Operand {
@@ -57,7 +65,7 @@ struct Operand {
   // |p|² + 2 p · (centre of the row - centre c) for a stored row p, [centre][padded rows]: its share of a squared distance to a
   // row of centre c. Zero in the padding.
   Buffer<T> norm;
-  Buffer<uint8_t> centre;         // of each row
+  Buffer<uint8_t> centre;  // of each row
   std::shared_ptr<const Centres> centres;
   const Rows* exact = nullptr;
 
@@ -91,6 +99,7 @@ struct Packed {
 
 // `gallery` is null in self form.
 template <class T>
-Packed<T> pack(const Rows& query, const Rows* gallery, const Centres& centres, int64_t tile, Workers& workers);
+Packed<T> pack(const Rows& query, const Rows* gallery, const Centres& centres, int64_t tile,
+               Workers& workers);
 
 }  // namespace fused_rank

@@ -28,7 +28,8 @@ Order order_by_label(const int64_t* labels, int64_t stride, int64_t queries, con
                      int64_t gallery_stride, int64_t gallery, bool self) {
   if (labels == nullptr) {
     Order pairs = order_as_given(queries, gallery, false);
-    for (int64_t i = 0; i < queries; ++i) pairs.positives[i] = {static_cast<int32_t>(i), static_cast<int32_t>(i + 1)};
+    for (int64_t i = 0; i < queries; ++i)
+      pairs.positives[i] = {static_cast<int32_t>(i), static_cast<int32_t>(i + 1)};
     pairs.widest = 1;
     return pairs;
   }
@@ -38,7 +39,9 @@ Order order_by_label(const int64_t* labels, int64_t stride, int64_t queries, con
   if (!self) order.gallery = sorted_rows(gallery_labels, gallery_stride, gallery);
   const std::vector<int32_t>& others = order.gallery_rows();
   const auto query_label = [&](int64_t i) { return labels[order.query[i] * stride]; };
-  const auto other_label = [&](int64_t j) { return self ? query_label(j) : gallery_labels[others[j] * gallery_stride]; };
+  const auto other_label = [&](int64_t j) {
+    return self ? query_label(j) : gallery_labels[others[j] * gallery_stride];
+  };
 
   order.positives.resize(queries);
   const int64_t n = static_cast<int64_t>(others.size());

@@ -14,8 +14,9 @@ struct Range {
 struct Order {
   bool self = false;
   std::vector<int32_t> query, gallery;  // sorted position -> original row; gallery is empty in self form
-  std::vector<Range> positives;         // of the query at a sorted position: sorted gallery positions (its own included)
-  int64_t widest = 0;                   // the most positives that any query has (its own row not counted)
+  std::vector<Range>
+      positives;       // of the query at a sorted position: sorted gallery positions (its own included)
+  int64_t widest = 0;  // the most positives that any query has (its own row not counted)
 
   const std::vector<int32_t>& gallery_rows() const { return self ? query : gallery; }
   int64_t gallery_size() const { return static_cast<int64_t>(gallery_rows().size()); }

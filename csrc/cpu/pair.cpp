@@ -13,7 +13,8 @@ TermLayout term_layout(const std::string& term) {
 template <class T>
 void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers& workers) {
   with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
-    if (out.fused != Fused::none && !Term::kSeparable) throw std::invalid_argument(problem.term + " cannot be fused with these parameters");
+    if (out.fused != Fused::none && !Term::kSeparable)
+      throw std::invalid_argument(problem.term + " cannot be fused with these parameters");
     PairSweep<T, Term>(problem, workers).forward(out);
   });
 }

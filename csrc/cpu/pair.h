@@ -20,23 +20,23 @@ struct PairProblem {
 // All in original row order. T is the accumulation type.
 template <class T>
 struct PairForward {
-  T* rows;                            // [3 channels][M]: sums, counts, active
-  T* state;                           // [state][M]
-  uint8_t* live;                      // one byte per tile
+  T* rows;        // [3 channels][M]: sums, counts, active
+  T* state;       // [state][M]
+  uint8_t* live;  // one byte per tile
   Fused fused = Fused::none;
-  T* grad_query = nullptr;            // [2][M][D], unit scale: positive and negative part
-  T* grad_gallery = nullptr;          // [2][N][D]
+  T* grad_query = nullptr;    // [2][M][D], unit scale: positive and negative part
+  T* grad_gallery = nullptr;  // [2][N][D]
 };
 
 template <class T>
 struct PairBackward {
-  const T* grad_sums;                 // [channels][M]
+  const T* grad_sums;  // [channels][M]
   const T* state;
   const uint8_t* live;
-  bool query_only = false;            // the gallery end of a pair stays where it is
-  void* grad_query = nullptr;         // dtype of the query; null if not wanted
+  bool query_only = false;     // the gallery end of a pair stays where it is
+  void* grad_query = nullptr;  // dtype of the query; null if not wanted
   void* grad_gallery = nullptr;
-  Fused fused = Fused::none;          // then the two below are what forward left
+  Fused fused = Fused::none;  // then the two below are what forward left
   const T* unit_query = nullptr;
   const T* unit_gallery = nullptr;
 };

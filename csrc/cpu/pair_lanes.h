@@ -22,7 +22,8 @@ struct TilePositives {
 };
 
 inline TilePositives tile_positives(Range range, int64_t first_col, int cols, int64_t own) {
-  const int64_t begin = std::max<int64_t>(range.begin - first_col, 0), end = std::min<int64_t>(range.end - first_col, cols);
+  const int64_t begin = std::max<int64_t>(range.begin - first_col, 0),
+                end = std::min<int64_t>(range.end - first_col, cols);
   const bool here = own >= first_col && own < first_col + cols;
   return {static_cast<int>(begin), static_cast<int>(end), here ? static_cast<int>(own - first_col) : -1};
 }
@@ -34,7 +35,8 @@ FR_INLINE void for_each_vector(int cols, TilePositives p, F&& visit) {
   const int full = cols / W * W;
   if (p.none()) {
     for (int j = 0; j < full; j += W) visit(j, AllNegative{});
-    if (full < cols) visit(full, Mixed<T>{Vec<T>(T(1)) < Vec<T>(T(0)), Vec<T>::iota() < Vec<T>(T(cols - full))});
+    if (full < cols)
+      visit(full, Mixed<T>{Vec<T>(T(1)) < Vec<T>(T(0)), Vec<T>::iota() < Vec<T>(T(cols - full))});
     return;
   }
   for (int j = 0; j < cols; j += W) {

@@ -29,7 +29,8 @@ struct PairInput {
 // What one worker needs for one tile.
 template <class T>
 struct TileScratch {
-  TileScratch(const Packed<T>& packed, Metric metric) : tile(packed, metric), second(packed.query.tile * kTileStride) {}
+  TileScratch(const Packed<T>& packed, Metric metric)
+      : tile(packed, metric), second(packed.query.tile * kTileStride) {}
   DistanceTile<T> tile;
   Buffer<T> second;  // a second tile of coefficients: of the positives, or of the transposed direction
 };
@@ -44,17 +45,20 @@ class PairMatrix {
   using V = Vec<T>;
 
  public:
-  PairMatrix(const PairInput& input, Workers& workers, Centre centre = Centre::mean) : input_(input), workers_(workers) {
+  PairMatrix(const PairInput& input, Workers& workers, Centre centre = Centre::mean)
+      : input_(input), workers_(workers) {
     const bool centred = centre == Centre::mean;
-    std::vector<double> mean, other_mean;
-    query_rows_ = describe_rows(input.query, input.order.query, input.unit_rows(), workers, centred ? &mean : nullptr);
-    if (!self())
-      gallery_rows_ = describe_rows(input.gallery, input.order.gallery, input.unit_rows(), workers, centred ? &other_mean : nullptr);
-    const int64_t m = input.query.rows, n = input.order.gallery_size();
-    if (!self() && centred)
-      for (size_t k = 0; k < mean.size(); ++k) mean[k] = (mean[k] * static_cast<double>(m) + other_mean[k] * static_cast<double>(n)) / static_cast<double>(m + n);
+    Moments moments, other;
+    query_rows_ = describe_rows(input.query, input.order.query, input.unit_rows(), workers,
+                                centred ? &moments : nullptr);
+    if (!self()) {
+      gallery_rows_ = describe_rows(input.gallery, input.order.gallery, input.unit_rows(), workers,
+                                    centred ? &other : nullptr);
+      merge(moments, other);
+    }
     Centres centres{1, input.query.width, std::vector<double>(input.query.width, 0.0), {0.0}};
-    if (centred) centres = choose_centres(query_rows_, self() ? nullptr : &gallery_rows_, std::move(mean));
+    if (centred) centres = choose_centres(query_rows_, self() ? nullptr : &gallery_rows_, moments);
+    const int64_t m = input.query.rows, n = input.order.gallery_size();
     packed_ = pack<T>(query_rows_, self() ? nullptr : &gallery_rows_, centres, tile_rows(m, n), workers);
   }
   PairMatrix(const PairMatrix&) = delete;  // the packed operands point at the rows
@@ -92,7 +96,8 @@ class PairMatrix {
   }
   bool has_positives(int64_t I, int64_t J) const {  // ranges rise with the row
     const int64_t rows = query().block_size(I), cols = gallery().block_size(J);
-    return order().positives[I * tile()].begin < J * tile() + cols && order().positives[I * tile() + rows - 1].end > J * tile();
+    return order().positives[I * tile()].begin < J * tile() + cols &&
+           order().positives[I * tile() + rows - 1].end > J * tile();
   }
 
   // d distance / d x_i = factor * (x_i - y_j)
@@ -115,18 +120,21 @@ class PairMatrix {
     add(s, I, J, c, &sums.query, columns);
   }
   // The same with a say in which side it is for; null for neither.
-  void add(TileScratch<T>& s, int64_t I, int64_t J, T* c, GradientSum<T>* rows_to, GradientSum<T>* columns_to) {
+  void add(TileScratch<T>& s, int64_t I, int64_t J, T* c, GradientSum<T>* rows_to,
+           GradientSum<T>* columns_to) {
     if (rows_to && !rows_to->wanted()) rows_to = nullptr;
     if (columns_to && !columns_to->wanted()) columns_to = nullptr;
     const int rows = s.tile.rows(), cols = s.tile.cols();
     take_suspects(s, I, J, c, rows_to, columns_to);
     sum_coefficients(c, I, 0, rows, J, cols, rows_to, columns_to);
     if (rows_to) rows_to->add_product(I, Coefficients<T>{c, 0}, rows, cols, gallery().block_rows(J));
-    if (columns_to) columns_to->add_product(J, TransposedCoefficients<T>{c, 0}, cols, rows, query().block_rows(I));
+    if (columns_to)
+      columns_to->add_product(J, TransposedCoefficients<T>{c, 0}, cols, rows, query().block_rows(I));
   }
 
   // The sums of a tile's coefficients, by row and by column; its rows are those of block I from `first` on.
-  void sum_coefficients(const T* c, int64_t I, int first, int rows, int64_t J, int cols, GradientSum<T>* rows_to, GradientSum<T>* columns_to) {
+  void sum_coefficients(const T* c, int64_t I, int first, int rows, int64_t J, int cols,
+                        GradientSum<T>* rows_to, GradientSum<T>* columns_to) {
     const uint8_t* row_centre = query().centre.data() + I * tile() + first;
     const uint8_t* col_centre = gallery().centre.data() + J * tile();
     const bool clustered = query().centres->count > 1;
@@ -183,7 +191,8 @@ class PairMatrix {
 
  private:
   // Near-duplicates leave the tile and are added pair by pair, from the rows' exact difference.
-  void take_suspects(TileScratch<T>& s, int64_t I, int64_t J, T* c, GradientSum<T>* rows_to, GradientSum<T>* columns_to) {
+  void take_suspects(TileScratch<T>& s, int64_t I, int64_t J, T* c, GradientSum<T>* rows_to,
+                     GradientSum<T>* columns_to) {
     for (const Suspect& at : s.tile.suspects()) {
       T& value = c[at.row * kTileStride + at.col];
       if (value != T(0)) {

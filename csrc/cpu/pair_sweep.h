@@ -70,12 +70,14 @@ class PairSweep {
     rows_ = Members<T, Row>(padded_rows());
     rows_.fill(Row<T>{});
     const bool fused = out.fused != Fused::none, columns = out.fused == Fused::both && !self();
-    GradientSums<T> positive = matrix_.make_sums(fused, columns), negative = matrix_.make_sums(fused, columns);
+    GradientSums<T> positive = matrix_.make_sums(fused, columns),
+                    negative = matrix_.make_sums(fused, columns);
     matrix_.walk(
         [&](int64_t I, int64_t J, int worker) {
           TileScratch<T>& s = scratch_[worker];
           s.tile.compute(I, J);
-          const bool live = fused ? fold<true>(s, columns_[worker], I, J) : fold<false>(s, columns_[worker], I, J);
+          const bool live =
+              fused ? fold<true>(s, columns_[worker], I, J) : fold<false>(s, columns_[worker], I, J);
           out.live[I * matrix_.gallery().blocks() + J] = live;
           if (!fused || !live) return;
           matrix_.add(s, I, J, s.tile.row(0), negative);
@@ -141,7 +143,8 @@ class PairSweep {
     const V* from_p = reinterpret_cast<const V*>(&p);
     const V* from_n = reinterpret_cast<const V*>(&n);
 #pragma GCC unroll 8
-    for (int k = 0; k < kMembers<V, Row<V>>; ++k) to[k] = select(m.positive, from_p[k], select(m.negative, from_n[k], to[k]));
+    for (int k = 0; k < kMembers<V, Row<V>>; ++k)
+      to[k] = select(m.positive, from_p[k], select(m.negative, from_n[k], to[k]));
   }
 
   // Lanes of one row's accumulators into one.
@@ -227,24 +230,29 @@ class PairSweep {
     else if constexpr (std::is_same_v<Kind, AllPositive>) return term_.slope_positive(d, scale);
     else {
       const V zero(T(0));
-      return select(kind.positive, term_.slope_positive(d, scale), select(kind.negative, term_.slope_negative(d, scale), zero));
+      return select(kind.positive, term_.slope_positive(d, scale),
+                    select(kind.negative, term_.slope_negative(d, scale), zero));
     }
   }
 
   // Coefficients of the tile: slope at the query's scale; with `Transposed` also, in scratch.positive, at the column's.
   template <bool Transposed>
   void slopes(TileScratch<T>& s, int64_t I, int64_t J) {
-    for_each_slope(s, I, J, [&](int j, V d, const Scale<V>& own, const Scale<V>& other, auto kind, T* values, T* second) FR_LAMBDA {
-      const V f = matrix_.factor(d);
-      if (Transposed) (slope(d, other, kind) * f).store(second + j);
-      (slope(d, own, kind) * f).store(values + j);
-    });
+    for_each_slope(s, I, J,
+                   [&](int j, V d, const Scale<V>& own, const Scale<V>& other, auto kind, T* values,
+                       T* second) FR_LAMBDA {
+                     const V f = matrix_.factor(d);
+                     if (Transposed) (slope(d, other, kind) * f).store(second + j);
+                     (slope(d, own, kind) * f).store(values + j);
+                   });
   }
   // Both ends of a pair in self form: the pair occurs in the loss of either row, and moves both.
   void slopes_of_both_ends(TileScratch<T>& s, int64_t I, int64_t J) {
-    for_each_slope(s, I, J, [&](int j, V d, const Scale<V>& own, const Scale<V>& other, auto kind, T* values, T*) FR_LAMBDA {
-      ((slope(d, own, kind) + slope(d, other, kind)) * matrix_.factor(d)).store(values + j);
-    });
+    for_each_slope(
+        s, I, J,
+        [&](int j, V d, const Scale<V>& own, const Scale<V>& other, auto kind, T* values, T*) FR_LAMBDA {
+          ((slope(d, own, kind) + slope(d, other, kind)) * matrix_.factor(d)).store(values + j);
+        });
   }
 
   template <class F>
@@ -275,7 +283,8 @@ class PairSweep {
       const int64_t at = order.query[i];
       Channels<T> channels[Term::kChannels];
       T state[Term::kState + 1];
-      term_.finish(rows_.get(i), PairCounts{order.positive_count(i), order.negative_count(i)}, channels, state);
+      term_.finish(rows_.get(i), PairCounts{order.positive_count(i), order.negative_count(i)}, channels,
+                   state);
       for (int c = 0; c < Term::kChannels; ++c) {
         out.rows[c * m + at] = matrix_.lost(matrix_.query_rows(), i) ? T(NAN) : channels[c].sum;
         out.rows[(Term::kChannels + c) * m + at] = channels[c].count;
@@ -322,7 +331,8 @@ class PairSweep {
       const T* positive = unit + at * width;
       const T* negative = unit + (rows.size() + at) * width;
       for (int64_t k = 0; k < width; ++k)
-        g[k] = twice * (static_cast<double>(scale.positive) * positive[k] + static_cast<double>(scale.negative) * negative[k]);
+        g[k] = twice * (static_cast<double>(scale.positive) * positive[k] +
+                        static_cast<double>(scale.negative) * negative[k]);
       if (matrix_.input().unit_rows()) through_normalization(rows, i, g, spare);
       narrow(g, width, rows.source.dtype, out, at);
     });

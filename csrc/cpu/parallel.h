@@ -30,11 +30,13 @@ class Workers {
   // f(begin, end) over [0, n) in pieces of `grain`.
   template <class F>
   void for_ranges(int64_t n, int64_t grain, F&& f) {
-    for_each((n + grain - 1) / grain, [&](int64_t t, int) { f(t * grain, t * grain + grain < n ? t * grain + grain : n); });
+    for_each((n + grain - 1) / grain,
+             [&](int64_t t, int) { f(t * grain, t * grain + grain < n ? t * grain + grain : n); });
   }
 
  protected:
-  virtual void run_all(const std::function<void(int)>& body) = 0;  // body(worker) once on each worker, then join
+  virtual void run_all(
+      const std::function<void(int)>& body) = 0;  // body(worker) once on each worker, then join
 };
 
 }  // namespace fused_rank

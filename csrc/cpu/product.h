@@ -20,7 +20,7 @@ inline constexpr int kPanel = kPanelVectors * Vec<T>::width;
 #if defined(__AVX512F__)
 inline constexpr int kMicroRows = 12;  // 12 x 2 accumulators of the 32 registers
 #else
-inline constexpr int kMicroRows = 6;   // 6 x 2 of 16
+inline constexpr int kMicroRows = 6;  // 6 x 2 of 16
 #endif
 
 // Where A's element (i, k) is: data[i * Row + (k / Segment) * jump + (k % Segment) * Step]. The strides are compile-time
@@ -45,14 +45,15 @@ using TransposedCoefficients = Strided<T, 1, kTileStride, 1 << 30>;
 namespace detail {
 
 template <int Rows, class T, int Row, int Step, int Segment>
-FR_INLINE void micro_kernel(const Strided<T, Row, Step, Segment>& a, int64_t i, int64_t depth, const T* panel, T* c,
-                            int64_t ldc, bool accumulate) {
+FR_INLINE void micro_kernel(const Strided<T, Row, Step, Segment>& a, int64_t i, int64_t depth, const T* panel,
+                            T* c, int64_t ldc, bool accumulate) {
   using V = Vec<T>;
   V sum[Rows][kPanelVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < kPanelVectors; ++v) sum[r][v] = accumulate ? V::load(c + r * ldc + v * V::width) : V(T(0));
+    for (int v = 0; v < kPanelVectors; ++v)
+      sum[r][v] = accumulate ? V::load(c + r * ldc + v * V::width) : V(T(0));
 
   const T* start = a.data + i * Row;
   for (int64_t k0 = 0; k0 < depth; k0 += Segment, start += a.jump) {
@@ -79,9 +80,11 @@ FR_INLINE void micro_kernel(const Strided<T, Row, Step, Segment>& a, int64_t i, 
 
 // C[rows, kPanel] (+)= A[rows, depth] · panel[depth, kPanel]
 template <class T, int Row, int Step, int Segment>
-void multiply_panel(const Strided<T, Row, Step, Segment>& a, int64_t rows, int64_t depth, const T* panel, T* c, int64_t ldc, bool accumulate) {
+void multiply_panel(const Strided<T, Row, Step, Segment>& a, int64_t rows, int64_t depth, const T* panel,
+                    T* c, int64_t ldc, bool accumulate) {
   int64_t i = 0;
-  for (; i + kMicroRows <= rows; i += kMicroRows) detail::micro_kernel<kMicroRows>(a, i, depth, panel, c + i * ldc, ldc, accumulate);
+  for (; i + kMicroRows <= rows; i += kMicroRows)
+    detail::micro_kernel<kMicroRows>(a, i, depth, panel, c + i * ldc, ldc, accumulate);
   for (; i + 4 <= rows; i += 4) detail::micro_kernel<4>(a, i, depth, panel, c + i * ldc, ldc, accumulate);
   for (; i < rows; ++i) detail::micro_kernel<1>(a, i, depth, panel, c + i * ldc, ldc, accumulate);
 }

@@ -24,7 +24,8 @@ template <class T>
 class RowRanker {
  public:
   RowRanker(Mining mining, double margin, bool soft)
-      : mining_(mining), soft_(soft), hinge_{margin, mining == Mining::semihard_all}, smooth_{margin, hinge_.band} {}
+      : mining_(mining), soft_(soft), hinge_{margin, mining == Mining::semihard_all},
+        smooth_{margin, hinge_.band} {}
 
   struct Result {
     double sum = 0.0, count = 0.0, active = 0.0;
@@ -58,7 +59,9 @@ class RowRanker {
     for_each_negative(row, [&](int64_t j, T d) {
       int64_t& best = nearest_[below(d)];  // strictly farther than that many positives
       if (best == kNone || before(row, j, best)) best = j;
-      if (farthest == kNone || d > row.distance[farthest] || (d == row.distance[farthest] && row.number[j] < row.number[farthest])) farthest = j;
+      if (farthest == kNone || d > row.distance[farthest] ||
+          (d == row.distance[farthest] && row.number[j] < row.number[farthest]))
+        farthest = j;
     });
     for (int64_t k = positives - 1; k >= 1; --k) {  // the nearest of this bucket or of any farther one
       const int64_t next = nearest_[k + 1];
@@ -74,7 +77,8 @@ class RowRanker {
   static constexpr int64_t kNone = -1;
 
   static bool before(const RankRow<T>& row, int64_t a, int64_t b) {
-    return row.distance[a] < row.distance[b] || (row.distance[a] == row.distance[b] && row.number[a] < row.number[b]);
+    return row.distance[a] < row.distance[b] ||
+           (row.distance[a] == row.distance[b] && row.number[a] < row.number[b]);
   }
   template <class F>
   static void for_each_negative(const RankRow<T>& row, F&& f) {
@@ -95,7 +99,9 @@ class RowRanker {
   int64_t below(T d) const { return std::lower_bound(sorted_.begin(), sorted_.end(), d) - sorted_.begin(); }
   int64_t satisfied(T d) const {
     const T margin = static_cast<T>(hinge_.margin);
-    return std::partition_point(sorted_.begin(), sorted_.end(), [&](T ap) { return ap - d + margin <= T(0); }) - sorted_.begin();
+    return std::partition_point(sorted_.begin(), sorted_.end(),
+                                [&](T ap) { return ap - d + margin <= T(0); }) -
+           sorted_.begin();
   }
 
   void mined(const RankRow<T>& row, int64_t k, T* coefficients, Result& result) {

@@ -13,7 +13,8 @@ void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Wor
   PairMatrix<T> matrix(input, workers);
   const int64_t tile = matrix.tile(), queries = matrix.query_rows().size();
   const Buffer<T> numbers = row_numbers<T>(input.order.gallery_rows(), matrix.gallery().blocks() * tile);
-  Best<T> farthest(matrix.query().blocks() * tile), nearest(matrix.query().blocks() * tile);  // farthest: of -d²
+  Best<T> farthest(matrix.query().blocks() * tile),
+      nearest(matrix.query().blocks() * tile);  // farthest: of -d²
   auto scratch = matrix.make_scratch(Metric::squared);
 
   matrix.walk(
@@ -32,10 +33,12 @@ void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Wor
             farthest.offer(query, -d[j], column_numbers[j]);
             if (columns) farthest.offer(J * tile + j, -d[j], numbers[query]);
           }
-          std::fill(d + std::min(p.begin, cols), d + std::max(std::min(p.end, cols), std::min(p.begin, cols)), T(INFINITY));
+          std::fill(d + std::min(p.begin, cols), d + std::max(std::min(p.end, cols), std::min(p.begin, cols)),
+                    T(INFINITY));
           for (int j = cols; j < full + V::width && j < kTileStride; ++j) d[j] = T(INFINITY);
           const auto real = [](int, V v) FR_LAMBDA { return v < V(T(INFINITY)); };
-          best_of_row(nearest, query, cols, column_numbers, [&](int j) FR_LAMBDA { return V::load(d + j); }, real);
+          best_of_row(
+              nearest, query, cols, column_numbers, [&](int j) FR_LAMBDA { return V::load(d + j); }, real);
           if (!columns) continue;
           for (int j = 0; j < cols; j += V::width) {
             const V v = V::load(d + j);
@@ -84,13 +87,15 @@ class Shortlist {
 }  // namespace
 
 template <class T>
-void top_k(const PairInput& input, int64_t k, bool exclude_self, T* values, int64_t* indices, Workers& workers) {
+void top_k(const PairInput& input, int64_t k, bool exclude_self, T* values, int64_t* indices,
+           Workers& workers) {
   using V = Vec<T>;
   const bool dot = input.metric == Metric::dot;
   PairMatrix<T> matrix(input, workers, dot ? Centre::none : Centre::mean);
   const int64_t tile = matrix.tile();
   auto scratch = matrix.make_scratch(dot ? Metric::dot : Metric::squared);
-  std::vector<std::vector<Shortlist<T>>> lists(workers.count(), std::vector<Shortlist<T>>(tile, Shortlist<T>(k)));
+  std::vector<std::vector<Shortlist<T>>> lists(workers.count(),
+                                               std::vector<Shortlist<T>>(tile, Shortlist<T>(k)));
   const auto finish = [&](int64_t I, std::vector<Shortlist<T>>& list) {
     for (int64_t i = 0; i < matrix.query().block_size(I); ++i) {
       int64_t at = (I * tile + i) * k;

@@ -12,6 +12,7 @@ void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Wor
 
 // The k best gallery rows of every query, [M][k]: ascending by distance, descending for Metric::dot.
 template <class T>
-void top_k(const PairInput& input, int64_t k, bool exclude_self, T* values, int64_t* indices, Workers& workers);
+void top_k(const PairInput& input, int64_t k, bool exclude_self, T* values, int64_t* indices,
+           Workers& workers);
 
 }  // namespace fused_rank

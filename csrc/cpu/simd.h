@@ -67,9 +67,18 @@ struct Vec {
   friend FR_INLINE Vec operator*(Vec a, Vec b) { return Vec(a.v * b.v); }
   friend FR_INLINE Vec operator/(Vec a, Vec b) { return Vec(a.v / b.v); }
   friend FR_INLINE Vec operator-(Vec a) { return Vec(-a.v); }
-  FR_INLINE Vec& operator+=(Vec b) { v += b.v; return *this; }
-  FR_INLINE Vec& operator-=(Vec b) { v -= b.v; return *this; }
-  FR_INLINE Vec& operator*=(Vec b) { v *= b.v; return *this; }
+  FR_INLINE Vec& operator+=(Vec b) {
+    v += b.v;
+    return *this;
+  }
+  FR_INLINE Vec& operator-=(Vec b) {
+    v -= b.v;
+    return *this;
+  }
+  FR_INLINE Vec& operator*=(Vec b) {
+    v *= b.v;
+    return *this;
+  }
 
   friend FR_INLINE Mask<T> operator<(Vec a, Vec b) { return Mask<T>{a.v < b.v}; }
   friend FR_INLINE Mask<T> operator<=(Vec a, Vec b) { return Mask<T>{a.v <= b.v}; }
@@ -116,27 +125,57 @@ FR_INLINE bool any(Mask<T> m) {
 
 // min and max return the second argument when a lane is NaN, on every instruction set.
 #if defined(__AVX512F__)
-FR_INLINE Vec<float> max(Vec<float> a, Vec<float> b) { return Vec<float>((Vec<float>::Native)_mm512_max_ps((__m512)a.v, (__m512)b.v)); }
-FR_INLINE Vec<float> min(Vec<float> a, Vec<float> b) { return Vec<float>((Vec<float>::Native)_mm512_min_ps((__m512)a.v, (__m512)b.v)); }
-FR_INLINE Vec<double> max(Vec<double> a, Vec<double> b) { return Vec<double>((Vec<double>::Native)_mm512_max_pd((__m512d)a.v, (__m512d)b.v)); }
-FR_INLINE Vec<double> min(Vec<double> a, Vec<double> b) { return Vec<double>((Vec<double>::Native)_mm512_min_pd((__m512d)a.v, (__m512d)b.v)); }
-FR_INLINE Vec<float> sqrt(Vec<float> a) { return Vec<float>((Vec<float>::Native)_mm512_sqrt_ps((__m512)a.v)); }
-FR_INLINE Vec<double> sqrt(Vec<double> a) { return Vec<double>((Vec<double>::Native)_mm512_sqrt_pd((__m512d)a.v)); }
+FR_INLINE Vec<float> max(Vec<float> a, Vec<float> b) {
+  return Vec<float>((Vec<float>::Native)_mm512_max_ps((__m512)a.v, (__m512)b.v));
+}
+FR_INLINE Vec<float> min(Vec<float> a, Vec<float> b) {
+  return Vec<float>((Vec<float>::Native)_mm512_min_ps((__m512)a.v, (__m512)b.v));
+}
+FR_INLINE Vec<double> max(Vec<double> a, Vec<double> b) {
+  return Vec<double>((Vec<double>::Native)_mm512_max_pd((__m512d)a.v, (__m512d)b.v));
+}
+FR_INLINE Vec<double> min(Vec<double> a, Vec<double> b) {
+  return Vec<double>((Vec<double>::Native)_mm512_min_pd((__m512d)a.v, (__m512d)b.v));
+}
+FR_INLINE Vec<float> sqrt(Vec<float> a) {
+  return Vec<float>((Vec<float>::Native)_mm512_sqrt_ps((__m512)a.v));
+}
+FR_INLINE Vec<double> sqrt(Vec<double> a) {
+  return Vec<double>((Vec<double>::Native)_mm512_sqrt_pd((__m512d)a.v));
+}
 #elif defined(__AVX2__)
-FR_INLINE Vec<float> max(Vec<float> a, Vec<float> b) { return Vec<float>((Vec<float>::Native)_mm256_max_ps((__m256)a.v, (__m256)b.v)); }
-FR_INLINE Vec<float> min(Vec<float> a, Vec<float> b) { return Vec<float>((Vec<float>::Native)_mm256_min_ps((__m256)a.v, (__m256)b.v)); }
-FR_INLINE Vec<double> max(Vec<double> a, Vec<double> b) { return Vec<double>((Vec<double>::Native)_mm256_max_pd((__m256d)a.v, (__m256d)b.v)); }
-FR_INLINE Vec<double> min(Vec<double> a, Vec<double> b) { return Vec<double>((Vec<double>::Native)_mm256_min_pd((__m256d)a.v, (__m256d)b.v)); }
-FR_INLINE Vec<float> sqrt(Vec<float> a) { return Vec<float>((Vec<float>::Native)_mm256_sqrt_ps((__m256)a.v)); }
-FR_INLINE Vec<double> sqrt(Vec<double> a) { return Vec<double>((Vec<double>::Native)_mm256_sqrt_pd((__m256d)a.v)); }
+FR_INLINE Vec<float> max(Vec<float> a, Vec<float> b) {
+  return Vec<float>((Vec<float>::Native)_mm256_max_ps((__m256)a.v, (__m256)b.v));
+}
+FR_INLINE Vec<float> min(Vec<float> a, Vec<float> b) {
+  return Vec<float>((Vec<float>::Native)_mm256_min_ps((__m256)a.v, (__m256)b.v));
+}
+FR_INLINE Vec<double> max(Vec<double> a, Vec<double> b) {
+  return Vec<double>((Vec<double>::Native)_mm256_max_pd((__m256d)a.v, (__m256d)b.v));
+}
+FR_INLINE Vec<double> min(Vec<double> a, Vec<double> b) {
+  return Vec<double>((Vec<double>::Native)_mm256_min_pd((__m256d)a.v, (__m256d)b.v));
+}
+FR_INLINE Vec<float> sqrt(Vec<float> a) {
+  return Vec<float>((Vec<float>::Native)_mm256_sqrt_ps((__m256)a.v));
+}
+FR_INLINE Vec<double> sqrt(Vec<double> a) {
+  return Vec<double>((Vec<double>::Native)_mm256_sqrt_pd((__m256d)a.v));
+}
 #else
 template <class T>
-FR_INLINE Vec<T> max(Vec<T> a, Vec<T> b) { return select(a > b, a, b); }
+FR_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
+  return select(a > b, a, b);
+}
 template <class T>
-FR_INLINE Vec<T> min(Vec<T> a, Vec<T> b) { return select(a < b, a, b); }
+FR_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
+  return select(a < b, a, b);
+}
 #if defined(__SSE2__)
 FR_INLINE Vec<float> sqrt(Vec<float> a) { return Vec<float>((Vec<float>::Native)_mm_sqrt_ps((__m128)a.v)); }
-FR_INLINE Vec<double> sqrt(Vec<double> a) { return Vec<double>((Vec<double>::Native)_mm_sqrt_pd((__m128d)a.v)); }
+FR_INLINE Vec<double> sqrt(Vec<double> a) {
+  return Vec<double>((Vec<double>::Native)_mm_sqrt_pd((__m128d)a.v));
+}
 #else
 template <class T>
 FR_INLINE Vec<T> sqrt(Vec<T> a) {
@@ -167,6 +206,8 @@ FR_INLINE T horizontal_sum(Vec<T> a) {
 }
 
 template <class T>
-FR_INLINE Vec<T> abs(Vec<T> a) { return max(a, -a); }
+FR_INLINE Vec<T> abs(Vec<T> a) {
+  return max(a, -a);
+}
 
 }  // namespace fused_rank

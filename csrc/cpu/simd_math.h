@@ -12,9 +12,11 @@ struct ExpConstants;
 
 template <>
 struct ExpConstants<float> {
-  static constexpr float lowest = -87.0f, highest = 88.0f;  // below: a denormal or 0; above: near the largest float
+  static constexpr float lowest = -87.0f,
+                         highest = 88.0f;  // below: a denormal or 0; above: near the largest float
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-  static constexpr float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
+  static constexpr float shifter =
+      12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
   static constexpr int mantissa = 23, terms = 8;
 };
 
@@ -26,9 +28,20 @@ struct ExpConstants<double> {
   static constexpr int mantissa = 52, terms = 14;
 };
 
-inline constexpr double kInverseFactorial[] = {
-    1.0,          1.0,           1.0 / 2,        1.0 / 6,         1.0 / 24,         1.0 / 120,        1.0 / 720,
-    1.0 / 5040,   1.0 / 40320,   1.0 / 362880,   1.0 / 3628800,   1.0 / 39916800,   1.0 / 479001600,  1.0 / 6227020800.0};
+inline constexpr double kInverseFactorial[] = {1.0,
+                                               1.0,
+                                               1.0 / 2,
+                                               1.0 / 6,
+                                               1.0 / 24,
+                                               1.0 / 120,
+                                               1.0 / 720,
+                                               1.0 / 5040,
+                                               1.0 / 40320,
+                                               1.0 / 362880,
+                                               1.0 / 3628800,
+                                               1.0 / 39916800,
+                                               1.0 / 479001600,
+                                               1.0 / 6227020800.0};
 
 }  // namespace detail
 

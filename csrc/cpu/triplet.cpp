@@ -24,7 +24,8 @@ std::vector<Slot> slots_from_state(const TripletProblem& problem, const T* state
   for (int64_t i = 0; i < m; ++i) {
     const int32_t q = order.query[i];
     if (problem.mining == Mining::hard) {
-      if (state[q] >= T(0) && state[m + q] >= T(0)) slots.push_back({q, static_cast<int32_t>(state[q]), static_cast<int32_t>(state[m + q])});
+      if (state[q] >= T(0) && state[m + q] >= T(0))
+        slots.push_back({q, static_cast<int32_t>(state[q]), static_cast<int32_t>(state[m + q])});
       continue;
     }
     const bool self = problem.input.self();
@@ -40,15 +41,17 @@ std::vector<Slot> slots_from_state(const TripletProblem& problem, const T* state
 class MinedTriplets {
  public:
   MinedTriplets(const TripletProblem& problem, std::vector<Slot> slots, Workers& workers)
-      : problem_(problem), slots_(std::move(slots)), workers_(workers), positive_(slots_.size()), negative_(slots_.size()) {
+      : problem_(problem), slots_(std::move(slots)), workers_(workers), positive_(slots_.size()),
+        negative_(slots_.size()) {
     const PairInput& in = problem.input;
     describe(query_, in.query, in.unit_rows(), workers);
     if (!in.self()) describe(gallery_, in.gallery, in.unit_rows(), workers);
     const int64_t width = in.query.width;
     workers.for_ranges(static_cast<int64_t>(slots_.size()), 64, [&](int64_t begin, int64_t end) {
       std::vector<double> a(width), b(width);
+      int64_t held = -1;  // a query's slots follow one another
       for (int64_t l = begin; l < end; ++l) {
-        query_.rows.read(slots_[l].query, a.data());
+        if (slots_[l].query != held) query_.rows.read(held = slots_[l].query, a.data());
         others().rows.read(slots_[l].positive, b.data());
         positive_[l] = metric_of_square(in.metric, squared_difference(a.data(), b.data(), width));
         others().rows.read(slots_[l].negative, b.data());
@@ -80,12 +83,16 @@ class MinedTriplets {
     std::vector<Edge> edges;
     for (size_t l = 0; l < slots_.size(); ++l) {
       const double violation = positive_[l] - negative_[l] + problem_.margin;
-      const double slope = (problem_.soft ? sigmoid(violation) : violation > 0.0 ? 1.0 : 0.0) * io.grad_sums[slots_[l].query];
+      const double slope = (problem_.soft     ? sigmoid(violation)
+                            : violation > 0.0 ? 1.0
+                                              : 0.0) *
+                           io.grad_sums[slots_[l].query];
       if (slope == 0.0) continue;
       edges.push_back({slots_[l].query, slots_[l].positive, slope * edge_factor(metric, positive_[l])});
       edges.push_back({slots_[l].query, slots_[l].negative, -slope * edge_factor(metric, negative_[l])});
     }
-    edge_gradient(query_, others(), problem_.input.self(), problem_.input.unit_rows(), edges, io.grad_query, io.grad_gallery, workers_);
+    edge_gradient(query_, others(), problem_.input.self(), problem_.input.unit_rows(), edges, io.grad_query,
+                  io.grad_gallery, workers_);
   }
 
  private:
@@ -117,14 +124,16 @@ void find_mined(const TripletProblem& problem, T* state, Workers& workers) {
   }
   SemihardSweep<T> sweep(in, workers);
   for (int64_t i = 0; i < m; ++i)
-    for (int64_t s = 0; s < in.order.positive_count(i); ++s) state[s * m + in.order.query[i]] = static_cast<T>(sweep.negative(i, s));
+    for (int64_t s = 0; s < in.order.positive_count(i); ++s)
+      state[s * m + in.order.query[i]] = static_cast<T>(sweep.negative(i, s));
 }
 
 template <class T>
 void forward_many(const TripletProblem& problem, const TripletForward<T>& out, Workers& workers) {
   ManyPositives<T> sweep(problem.input, problem.input.metric, workers);
   const int64_t m = problem.input.query.rows;
-  std::vector<RowRanker<T>> rankers(workers.count(), RowRanker<T>(problem.mining, problem.margin, problem.soft));
+  std::vector<RowRanker<T>> rankers(workers.count(),
+                                    RowRanker<T>(problem.mining, problem.margin, problem.soft));
   sweep.for_each_row(nullptr, [&](const RankRow<T>& row, int64_t i, T*, int worker) {
     const auto result = rankers[worker].rank(row, nullptr);
     const int64_t at = problem.input.order.query[i];
@@ -138,7 +147,8 @@ template <class T>
 void backward_many(const TripletProblem& problem, const TripletBackward<T>& io, Workers& workers) {
   ManyPositives<T> sweep(problem.input, problem.input.metric, workers);
   PairMatrix<T>& matrix = sweep.matrix();
-  std::vector<RowRanker<T>> rankers(workers.count(), RowRanker<T>(problem.mining, problem.margin, problem.soft));
+  std::vector<RowRanker<T>> rankers(workers.count(),
+                                    RowRanker<T>(problem.mining, problem.margin, problem.soft));
   GradientSums<T> sums = matrix.make_sums(io.grad_query != nullptr, io.grad_gallery != nullptr);
   sweep.for_each_row(&sums, [&](const RankRow<T>& row, int64_t i, T* coefficients, int worker) {
     rankers[worker].rank(row, coefficients);
@@ -148,7 +158,9 @@ void backward_many(const TripletProblem& problem, const TripletBackward<T>& io, 
   matrix.write(sums, io.grad_query, io.grad_gallery);
 }
 
-bool many(const TripletProblem& problem) { return problem.mining != Mining::hard && problem.input.order.widest > kFewPositives; }
+bool many(const TripletProblem& problem) {
+  return problem.mining != Mining::hard && problem.input.order.widest > kFewPositives;
+}
 
 }  // namespace
 
@@ -166,7 +178,8 @@ void triplet_forward(const TripletProblem& problem, const TripletForward<T>& out
 template <class T>
 void triplet_backward(const TripletProblem& problem, const TripletBackward<T>& io, Workers& workers) {
   if (many(problem)) return backward_many(problem, io, workers);
-  if (mines(problem.mining)) return MinedTriplets(problem, slots_from_state(problem, io.state), workers).gradient(io);
+  if (mines(problem.mining))
+    return MinedTriplets(problem, slots_from_state(problem, io.state), workers).gradient(io);
   if (problem.soft) return AllTriplets<T, true>(problem, workers).backward(io);
   AllTriplets<T, false>(problem, workers).backward(io);
 }
@@ -182,18 +195,21 @@ std::vector<MinedTriplet> mine_semihard(const PairInput& input, Workers& workers
       RowRanker<T>& ranker = rankers[worker];
       ranker.find_semihard(row);
       for (int64_t k = 0; k < ranker.positives() && order.negative_count(i) > 0; ++k)
-        of[order.query[i]].push_back({order.query[i], row.number[ranker.positive_at(k)], row.number[ranker.negative_at(k)]});
+        of[order.query[i]].push_back(
+            {order.query[i], row.number[ranker.positive_at(k)], row.number[ranker.negative_at(k)]});
     });
   } else {
     SemihardSweep<T> sweep(input, workers);
     for (int64_t i = 0; i < input.query.rows; ++i)
       for (int64_t s = 0; s < order.positive_count(i); ++s)
         if (sweep.negative(i, s) >= 0)
-          of[order.query[i]].push_back({order.query[i], static_cast<int32_t>(sweep.positive(i, s)), static_cast<int32_t>(sweep.negative(i, s))});
+          of[order.query[i]].push_back({order.query[i], static_cast<int32_t>(sweep.positive(i, s)),
+                                        static_cast<int32_t>(sweep.negative(i, s))});
   }
   std::vector<MinedTriplet> triplets;
   for (std::vector<MinedTriplet>& list : of) {
-    std::sort(list.begin(), list.end(), [](const MinedTriplet& a, const MinedTriplet& b) { return a.positive < b.positive; });
+    std::sort(list.begin(), list.end(),
+              [](const MinedTriplet& a, const MinedTriplet& b) { return a.positive < b.positive; });
     triplets.insert(triplets.end(), list.begin(), list.end());
   }
   return triplets;

@@ -8,8 +8,8 @@ namespace fused_rank {
 namespace {
 
 PairProblem problem_of(const Tensor& x, const OptionalTensor& labels, const OptionalTensor& gallery,
-                       const OptionalTensor& gallery_labels, const std::string& term, const std::vector<double>& params,
-                       const std::string& metric, bool normalize) {
+                       const OptionalTensor& gallery_labels, const std::string& term,
+                       const std::vector<double>& params, const std::string& metric, bool normalize) {
   return {input_of(x, labels, gallery, gallery_labels, metric, normalize), term, params};
 }
 
@@ -22,10 +22,9 @@ Fused fused_of(const std::string& name) {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pair_forward(Tensor x, OptionalTensor labels, OptionalTensor gallery,
-                                                                OptionalTensor gallery_labels, std::string term,
-                                                                std::vector<double> params, std::string metric,
-                                                                bool normalize, std::string fused) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pair_forward(
+    Tensor x, OptionalTensor labels, OptionalTensor gallery, OptionalTensor gallery_labels, std::string term,
+    std::vector<double> params, std::string metric, bool normalize, std::string fused) {
   const PairProblem problem = problem_of(x, labels, gallery, gallery_labels, term, params, metric, normalize);
   const int64_t m = x.size(0), n = gallery.has_value() ? gallery->size(0) : m, width = x.size(1);
   const ScalarType type = accumulation_type(x);
@@ -34,7 +33,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pair_forward(Tensor x, Option
   Tensor rows = empty({3 * layout.channels, m}, type), state = empty({layout.state, m}, type);
   Tensor live = empty({tile_count(m, n)}, ScalarType::Byte);
   Tensor grad_x = mode == Fused::none ? empty({0}, type) : empty({2, m, width}, type);
-  Tensor grad_gallery = mode == Fused::both && gallery.has_value() ? empty({2, n, width}, type) : empty({0}, type);
+  Tensor grad_gallery =
+      mode == Fused::both && gallery.has_value() ? empty({2, n, width}, type) : empty({0}, type);
   with_accumulation_type(x, [&]<class T>() {
     PairForward<T> out{data<T>(rows), data<T>(state), data<uint8_t>(live), mode, nullptr, nullptr};
     if (mode != Fused::none) out.grad_query = data<T>(grad_x);
@@ -45,14 +45,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pair_forward(Tensor x, Option
   return {rows, state, live, grad_x, grad_gallery};
 }
 
-std::tuple<Tensor, Tensor> pair_backward(Tensor grad_sums, Tensor x, OptionalTensor labels, OptionalTensor gallery,
-                                         OptionalTensor gallery_labels, std::string term, std::vector<double> params,
-                                         std::string metric, bool normalize, bool query_only, Tensor state, Tensor live,
+std::tuple<Tensor, Tensor> pair_backward(Tensor grad_sums, Tensor x, OptionalTensor labels,
+                                         OptionalTensor gallery, OptionalTensor gallery_labels,
+                                         std::string term, std::vector<double> params, std::string metric,
+                                         bool normalize, bool query_only, Tensor state, Tensor live,
                                          Tensor grad_x, Tensor grad_gallery, bool need_x, bool need_gallery) {
   const PairProblem problem = problem_of(x, labels, gallery, gallery_labels, term, params, metric, normalize);
   need_gallery = need_gallery && gallery.has_value();
-  STD_TORCH_CHECK(grad_sums.is_contiguous() && grad_sums.scalar_type() == accumulation_type(x), "fused_rank: bad grad_sums");
-  Tensor out_x = empty_rows(x, need_x), out_gallery = empty_rows(gallery.has_value() ? *gallery : x, need_gallery);
+  STD_TORCH_CHECK(grad_sums.is_contiguous() && grad_sums.scalar_type() == accumulation_type(x),
+                  "fused_rank: bad grad_sums");
+  Tensor out_x = empty_rows(x, need_x),
+         out_gallery = empty_rows(gallery.has_value() ? *gallery : x, need_gallery);
   with_accumulation_type(x, [&]<class T>() {
     PairBackward<T> io{const_data<T>(grad_sums), const_data<T>(state), const_data<uint8_t>(live)};
     io.query_only = query_only;

@@ -35,11 +35,16 @@ class TorchWorkers final : public Workers {
 
 inline DType dtype_of(const Tensor& t) {
   switch (t.scalar_type()) {
-    case ScalarType::Float: return DType::f32;
-    case ScalarType::Double: return DType::f64;
-    case ScalarType::Half: return DType::f16;
-    case ScalarType::BFloat16: return DType::bf16;
-    default: break;
+    case ScalarType::Float:
+      return DType::f32;
+    case ScalarType::Double:
+      return DType::f64;
+    case ScalarType::Half:
+      return DType::f16;
+    case ScalarType::BFloat16:
+      return DType::bf16;
+    default:
+      break;
   }
   STD_TORCH_CHECK(false, "fused_rank: embeddings must be float32, float64, float16 or bfloat16");
 }
@@ -61,13 +66,16 @@ inline Metric metric_of(const std::string& name) {
 
 inline const int64_t* labels_of(const OptionalTensor& labels, int64_t rows, int64_t& stride) {
   if (!labels.has_value()) return nullptr;
-  STD_TORCH_CHECK(labels->dim() == 1 && labels->size(0) == rows, "fused_rank: labels must have one entry per row");
-  STD_TORCH_CHECK(labels->scalar_type() == ScalarType::Long && labels->is_cpu(), "fused_rank: labels must be int64 on the CPU");
+  STD_TORCH_CHECK(labels->dim() == 1 && labels->size(0) == rows,
+                  "fused_rank: labels must have one entry per row");
+  STD_TORCH_CHECK(labels->scalar_type() == ScalarType::Long && labels->is_cpu(),
+                  "fused_rank: labels must be int64 on the CPU");
   stride = labels->stride(0);
   return static_cast<const int64_t*>(labels->const_data_ptr());
 }
 
-inline Order order_of(const Tensor& x, const OptionalTensor& labels, const OptionalTensor& gallery, const OptionalTensor& gallery_labels) {
+inline Order order_of(const Tensor& x, const OptionalTensor& labels, const OptionalTensor& gallery,
+                      const OptionalTensor& gallery_labels) {
   int64_t stride = 1, gallery_stride = 1;
   const int64_t* own = labels_of(labels, x.size(0), stride);
   if (!gallery.has_value()) {
@@ -75,9 +83,12 @@ inline Order order_of(const Tensor& x, const OptionalTensor& labels, const Optio
     return order_by_label(own, stride, x.size(0), nullptr, 1, 0, true);
   }
   const int64_t* other = labels_of(gallery_labels, gallery->size(0), gallery_stride);
-  STD_TORCH_CHECK((own == nullptr) == (other == nullptr), "fused_rank: labels and gallery_labels go together");
-  STD_TORCH_CHECK(own != nullptr || x.size(0) == gallery->size(0), "fused_rank: plain pairing needs as many gallery rows as queries");
-  STD_TORCH_CHECK(gallery->scalar_type() == x.scalar_type() && gallery->size(1) == x.size(1), "fused_rank: gallery must match the queries' dtype and width");
+  STD_TORCH_CHECK((own == nullptr) == (other == nullptr),
+                  "fused_rank: labels and gallery_labels go together");
+  STD_TORCH_CHECK(own != nullptr || x.size(0) == gallery->size(0),
+                  "fused_rank: plain pairing needs as many gallery rows as queries");
+  STD_TORCH_CHECK(gallery->scalar_type() == x.scalar_type() && gallery->size(1) == x.size(1),
+                  "fused_rank: gallery must match the queries' dtype and width");
   return order_by_label(own, stride, x.size(0), other, gallery_stride, gallery->size(0), false);
 }
 
@@ -92,7 +103,9 @@ inline PairInput input_of(const Tensor& x, const OptionalTensor& labels, const O
   return input;
 }
 
-inline ScalarType accumulation_type(const Tensor& x) { return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float; }
+inline ScalarType accumulation_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
 
 inline Tensor empty(std::vector<int64_t> sizes, ScalarType dtype) {
   return torch::stable::empty(torch::headeronly::IntHeaderOnlyArrayRef(sizes.data(), sizes.size()), dtype);
@@ -102,14 +115,19 @@ inline Tensor empty_rows(const Tensor& like, bool wanted) {
 }
 
 template <class T>
-T* data(const Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
+T* data(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
 template <class T>
-const T* const_data(const Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
+const T* const_data(const Tensor& t) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
 
 // f.template operator()<T>() with the accumulation type of x.
 template <class F>
 auto with_accumulation_type(const Tensor& x, F&& f) {
-  return x.scalar_type() == ScalarType::Double ? f.template operator()<double>() : f.template operator()<float>();
+  return x.scalar_type() == ScalarType::Double ? f.template operator()<double>()
+                                               : f.template operator()<float>();
 }
 
 // The bytes of a live map: an upper bound over all tile sizes.

@@ -17,10 +17,12 @@ Mining mining_of(const std::string& name) {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor> triplet_forward(Tensor x, OptionalTensor labels, OptionalTensor gallery, OptionalTensor gallery_labels,
-                                                   std::string mining, double margin, bool soft_margin, std::string metric,
+std::tuple<Tensor, Tensor, Tensor> triplet_forward(Tensor x, OptionalTensor labels, OptionalTensor gallery,
+                                                   OptionalTensor gallery_labels, std::string mining,
+                                                   double margin, bool soft_margin, std::string metric,
                                                    bool normalize) {
-  const TripletProblem problem{input_of(x, labels, gallery, gallery_labels, metric, normalize), mining_of(mining), margin, soft_margin};
+  const TripletProblem problem{input_of(x, labels, gallery, gallery_labels, metric, normalize),
+                               mining_of(mining), margin, soft_margin};
   const int64_t m = x.size(0), n = gallery.has_value() ? gallery->size(0) : m;
   const ScalarType type = accumulation_type(x);
   Tensor rows = empty({3, m}, type), state = empty({triplet_state_rows(problem.mining), m}, type);
@@ -32,16 +34,21 @@ std::tuple<Tensor, Tensor, Tensor> triplet_forward(Tensor x, OptionalTensor labe
   return {rows, state, live};
 }
 
-std::tuple<Tensor, Tensor> triplet_backward(Tensor grad_sums, Tensor x, OptionalTensor labels, OptionalTensor gallery,
-                                            OptionalTensor gallery_labels, std::string mining, double margin, bool soft_margin,
-                                            std::string metric, bool normalize, Tensor state, Tensor live, Tensor rows,
-                                            bool need_x, bool need_gallery) {
-  const TripletProblem problem{input_of(x, labels, gallery, gallery_labels, metric, normalize), mining_of(mining), margin, soft_margin};
+std::tuple<Tensor, Tensor> triplet_backward(Tensor grad_sums, Tensor x, OptionalTensor labels,
+                                            OptionalTensor gallery, OptionalTensor gallery_labels,
+                                            std::string mining, double margin, bool soft_margin,
+                                            std::string metric, bool normalize, Tensor state, Tensor live,
+                                            Tensor rows, bool need_x, bool need_gallery) {
+  const TripletProblem problem{input_of(x, labels, gallery, gallery_labels, metric, normalize),
+                               mining_of(mining), margin, soft_margin};
   need_gallery = need_gallery && gallery.has_value();
-  STD_TORCH_CHECK(grad_sums.is_contiguous() && grad_sums.scalar_type() == accumulation_type(x), "fused_rank: bad grad_sums");
-  Tensor out_x = empty_rows(x, need_x), out_gallery = empty_rows(gallery.has_value() ? *gallery : x, need_gallery);
+  STD_TORCH_CHECK(grad_sums.is_contiguous() && grad_sums.scalar_type() == accumulation_type(x),
+                  "fused_rank: bad grad_sums");
+  Tensor out_x = empty_rows(x, need_x),
+         out_gallery = empty_rows(gallery.has_value() ? *gallery : x, need_gallery);
   with_accumulation_type(x, [&]<class T>() {
-    TripletBackward<T> io{const_data<T>(grad_sums), const_data<T>(state), const_data<uint8_t>(live), const_data<T>(rows)};
+    TripletBackward<T> io{const_data<T>(grad_sums), const_data<T>(state), const_data<uint8_t>(live),
+                          const_data<T>(rows)};
     if (need_x) io.grad_query = out_x.mutable_data_ptr();
     if (need_gallery) io.grad_gallery = out_gallery.mutable_data_ptr();
     TorchWorkers workers;

@@ -27,7 +27,9 @@ struct Contrastive {
     V positive, negative;
   };
   template <class T>
-  static Scale<T> unit() { return {T(1), T(1)}; }
+  static Scale<T> unit() {
+    return {T(1), T(1)};
+  }
 
   template <class V>
   FR_TERM void fold_positive(Row<V>& row, V d) const {
@@ -42,12 +44,18 @@ struct Contrastive {
     row.active_neg += select(h > V(number<V>(0)), V(number<V>(1)), V(number<V>(0)));
   }
   template <class V>
-  FR_TERM void merge(Row<V>& into, const Row<V>& from) const { add_members<V>(into, from); }
+  FR_TERM void merge(Row<V>& into, const Row<V>& from) const {
+    add_members<V>(into, from);
+  }
 
   template <class V>
-  FR_TERM auto negative_is_dead(V d) const { return d >= V(number<V>(neg_margin)); }
+  FR_TERM auto negative_is_dead(V d) const {
+    return d >= V(number<V>(neg_margin));
+  }
   template <class T>
-  FR_TERM bool alive(const Row<T>& row) const { return row.active_pos + row.active_neg > T(0); }
+  FR_TERM bool alive(const Row<T>& row) const {
+    return row.active_pos + row.active_neg > T(0);
+  }
 
   template <class T>
   void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T*) const {
@@ -55,7 +63,9 @@ struct Contrastive {
     out[1] = {row.neg, T(n.negative), row.active_neg};
   }
   template <class T>
-  Scale<T> scale(const T*, const T* grad) const { return {grad[0], grad[1]}; }
+  Scale<T> scale(const T*, const T* grad) const {
+    return {grad[0], grad[1]};
+  }
 
   template <class V>
   FR_TERM V slope_positive(V d, const Scale<V>& row) const {

@@ -27,11 +27,17 @@ FR_TERM double sigmoid(double a) { return 1.0 / (1.0 + ::exp(-a)); }
 
 // The number type behind V: float for float and Vec<float>, double for double and Vec<double>.
 template <class V>
-struct ScalarOf { using type = typename V::Scalar; };
+struct ScalarOf {
+  using type = typename V::Scalar;
+};
 template <>
-struct ScalarOf<float> { using type = float; };
+struct ScalarOf<float> {
+  using type = float;
+};
 template <>
-struct ScalarOf<double> { using type = double; };
+struct ScalarOf<double> {
+  using type = double;
+};
 
 }  // namespace fused_rank
 

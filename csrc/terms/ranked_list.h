@@ -20,8 +20,8 @@ struct RankedListRow {
 template <class V>
 struct RankedListRow<V, true> {
   V pos{}, pos_mass{}, neg{}, neg_mass{};
-  V excess{};                       // largest d - b among positives, 0 if there is none
-  V nearest{number<V>(1e30)};       // smallest d among active negatives
+  V excess{};                  // largest d - b among positives, 0 if there is none
+  V nearest{number<V>(1e30)};  // smallest d among active negatives
 };
 
 // slope_positive = w_p (positive (1 + t (d - b)) - positive_bias), slope_negative likewise; t = 0 for constant weights.
@@ -49,13 +49,18 @@ struct RankedList {
   }
   // Can no weight leave the range of a float under the fixed shift?
   bool is_bounded(double reach) const {
-    return temperature_neg * alpha <= 120.0 && (temperature_pos == 0.0 || temperature_pos * (reach - border) <= 60.0);
+    return temperature_neg * alpha <= 120.0 &&
+           (temperature_pos == 0.0 || temperature_pos * (reach - border) <= 60.0);
   }
   template <class T>
-  static Scale<T> unit() { return {T(1), T(1), T(0), T(0), T(0), T(0)}; }
+  static Scale<T> unit() {
+    return {T(1), T(1), T(0), T(0), T(0), T(0)};
+  }
 
   template <class V>
-  FR_TERM static V num(double x) { return V(number<V>(x)); }
+  FR_TERM static V num(double x) {
+    return V(number<V>(x));
+  }
 
   // The weight of a pair relative to the fixed shift or, online, to a row's hardest pair.
   template <class V>
@@ -129,13 +134,18 @@ struct RankedList {
   }
 
   template <class V>
-  FR_TERM auto negative_is_dead(V d) const { return d >= num<V>(alpha); }
+  FR_TERM auto negative_is_dead(V d) const {
+    return d >= num<V>(alpha);
+  }
   template <class T>
-  FR_TERM bool alive(const Row<T>& row) const { return row.pos > T(0) || row.neg_mass > T(0); }
+  FR_TERM bool alive(const Row<T>& row) const {
+    return row.pos > T(0) || row.neg_mass > T(0);
+  }
 
   template <class T>
   void finish(const Row<T>& row, PairCounts, Channels<T>* out, T* state) const {
-    double pos_shift = 0.0, neg_shift = 0.5 * alpha * temperature_neg;  // logarithms of what the masses were divided by
+    double pos_shift = 0.0,
+           neg_shift = 0.5 * alpha * temperature_neg;  // logarithms of what the masses were divided by
     state[4] = state[5] = T(0);
     if constexpr (Online) {
       pos_shift = temperature_pos * row.excess;
@@ -176,7 +186,8 @@ struct RankedList {
   FR_TERM V slope_negative(V d, const Scale<V>& row) const {
     const V zero = num<V>(0), h = num<V>(alpha) - d;
     const V t = num<V>(exact ? temperature_neg : 0.0);
-    const V slope = weight_negative(d, row.nearest) * (row.negative_bias - row.negative * (num<V>(1) + t * h));
+    const V slope =
+        weight_negative(d, row.nearest) * (row.negative_bias - row.negative * (num<V>(1) + t * h));
     return select(d < num<V>(alpha), slope, zero);
   }
 };

@@ -14,7 +14,8 @@ template <class F>
 auto with_term(const std::string& name, const double* params, double reach, F&& f) {
   if (name == "contrastive") return f.template operator()<Contrastive>();
   if (name == "ranked_list") {
-    return RankedList<false>::from(params).is_bounded(reach) ? f.template operator()<RankedList<false>>() : f.template operator()<RankedList<true>>();
+    return RankedList<false>::from(params).is_bounded(reach) ? f.template operator()<RankedList<false>>()
+                                                             : f.template operator()<RankedList<true>>();
   }
   throw std::invalid_argument("unknown term: " + name);
 }

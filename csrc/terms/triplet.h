@@ -14,7 +14,9 @@ struct TripletMargin {
   bool band;
 
   template <class V>
-  FR_TERM static V num(double x) { return V(number<V>(x)); }
+  FR_TERM static V num(double x) {
+    return V(number<V>(x));
+  }
 
   // Is the triplet part of the loss?
   template <class V>
