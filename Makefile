@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Without an NVIDIA GPU this version is asked for by name; set TORCH to take another build or version.
 TORCH ?= $(if $(shell nvidia-smi -L 2>/dev/null),torch>=2.10,torch==2.13.0)
-PYTEST_ARGS ?=
+# Two processes of one thread each beat one of two; the tests that are about threads set their own.
+PYTEST_ARGS ?= --numprocesses=2 --dist=worksteal
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ help:
 	@echo "make clean        remove everything that was built"
 
 test: build
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: build
 	$(BIN)/python -m bench $(BENCH_ARGS)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from .options import RetrievalMetric
 
-_BLOCK_ELEMENTS = 1 << 21  # of one [m, N] matrix
+_BLOCK_ELEMENTS = 1 << 19  # of one [m, N] matrix; some twenty live at once
 _SLAB_ELEMENTS = 1 << 20  # of one [L, D] matrix of differences
 _TIGHT = 0.1  # a block is tight when its variance is below this share of its mean's squared length
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices of at most 2²¹ / columns rows (but at least 32) that cover `rows`."""
+    """Slices of at most 2¹⁹ / columns rows (but at least 32) that cover `rows`."""
     step = min(max(_BLOCK_ELEMENTS // max(columns, 1), 32), 1024)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
