@@ -68,8 +68,10 @@ def test_collapsed(
 ) -> None:
     loss, options = case
     inputs = clusters(arrangement, width, 130, generator)
-    # Normalising rounds each row to 6e-8: directions between rows `width` apart are not known better.
-    tolerance = relaxed(FLOAT, max(1.0, 2e-7 / width / FLOAT.relative_l2)) if normalize else FLOAT
+    tolerance = FLOAT
+    if normalize and backend.name == "eager":
+        # It rounds each row to 6e-8 as it normalises: directions between rows `width` apart are not known better.
+        tolerance = relaxed(FLOAT, max(1.0, 5e-8 / width / FLOAT.relative_l2))
     options = {**options, "normalize": normalize}
     check_against_oracle(
         loss, options, inputs, upstream(130, generator), backend.device, no_gap(tolerance, -1.0)
