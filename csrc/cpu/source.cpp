@@ -39,7 +39,7 @@ void widen(const Source& x, int64_t row, double scale, double* out) {
     case DType::f64:
       return widen_as<double>(x, row, scale, out);
     case DType::f16:
-      return widen_as<_Float16>(x, row, scale, out);
+      return widen_as<Float16>(x, row, scale, out);
     case DType::bf16:
       return widen_as<BFloat16>(x, row, scale, out);
   }
@@ -56,8 +56,8 @@ void narrow(const double* values, int64_t width, DType dtype, void* out, int64_t
       std::memcpy(static_cast<double*>(out) + row * width, values, sizeof(double) * width);
       return;
     case DType::f16: {
-      _Float16* p = static_cast<_Float16*>(out) + row * width;
-      for (int64_t k = 0; k < width; ++k) p[k] = static_cast<_Float16>(values[k]);
+      Float16* p = static_cast<Float16*>(out) + row * width;
+      for (int64_t k = 0; k < width; ++k) p[k] = static_cast<Float16>(values[k]);
       return;
     }
     case DType::bf16: {

@@ -5,6 +5,12 @@
 
 namespace fused_rank {
 
+#if defined(__aarch64__)
+using Float16 = __fp16;  // GCC has _Float16 in C++ there only since 13
+#else
+using Float16 = _Float16;
+#endif
+
 enum class DType { f32, f64, f16, bf16 };
 
 struct Source {

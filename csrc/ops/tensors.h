@@ -130,7 +130,8 @@ auto with_accumulation_type(const Tensor& x, F&& f) {
                                                : f.template operator()<float>();
 }
 
-// The bytes of a live map: an upper bound over all tile sizes.
-inline int64_t tile_count(int64_t m, int64_t n) { return ((m + 63) / 64) * ((n + 63) / 64); }
+// The bytes of a live map: an upper bound over all tile sizes, and one to spare, so that its length is never 1
+// (torch.compile makes a graph of its own for that).
+inline int64_t tile_count(int64_t m, int64_t n) { return ((m + 63) / 64) * ((n + 63) / 64) + 1; }
 
 }  // namespace fused_rank

@@ -29,7 +29,8 @@ def _backward(x: Tensor, gallery: Tensor | None, need_x: bool, need_gallery: boo
 def _live_tiles(x: Tensor, gallery: Tensor | None) -> Tensor:
     columns = x.shape[0] if gallery is None else gallery.shape[0]
     tiles = ((x.shape[0] + _TILE - 1) // _TILE) * ((columns + _TILE - 1) // _TILE)
-    return x.new_empty(tiles, dtype=torch.uint8)
+    # One to spare, so that its length is never 1: torch.compile would make a graph of its own for that.
+    return x.new_empty(tiles + 1, dtype=torch.uint8)
 
 
 def fake_kernels(*, compiled: bool) -> dict[str, Callable[..., Any]]:
