@@ -16,7 +16,9 @@ struct Written {
   std::vector<double> rows, gradients;  // what has to be finite; rows are [3 * channels][M]
 
   template <class T>
-  void keep(const std::vector<T>& a) { bytes.append(reinterpret_cast<const char*>(a.data()), a.size() * sizeof(T)); }
+  void keep(const std::vector<T>& a) {
+    bytes.append(reinterpret_cast<const char*>(a.data()), a.size() * sizeof(T));
+  }
   template <class T>
   void keep_rows(const std::vector<T>& a) {
     keep(a);
@@ -40,14 +42,19 @@ struct PairCase {
 };
 
 template <class T>
-std::vector<T> unwritten(int64_t size) { return std::vector<T>(size, std::numeric_limits<T>::quiet_NaN()); }
-inline std::vector<uint8_t> gradient_of(const Source& like) { return std::vector<uint8_t>(like.rows * like.width * bytes_of(like.dtype), 0xff); }
+std::vector<T> unwritten(int64_t size) {
+  return std::vector<T>(size, std::numeric_limits<T>::quiet_NaN());
+}
+inline std::vector<uint8_t> gradient_of(const Source& like) {
+  return std::vector<uint8_t>(like.rows * like.width * bytes_of(like.dtype), 0xff);
+}
 
 // Upstream gradients: one for each query, a zero among them, or, for a fused backward of both ends, one for each channel.
 template <class T>
 std::vector<T> upstream(int64_t channels, int64_t m, bool uniform) {
   std::vector<T> grad(channels * m);
-  for (int64_t i = 0; i < static_cast<int64_t>(grad.size()); ++i) grad[i] = uniform ? T(0.5) + T(i / m) : T(i % 5) / T(4);
+  for (int64_t i = 0; i < static_cast<int64_t>(grad.size()); ++i)
+    grad[i] = uniform ? T(0.5) + T(i / m) : T(i % 5) / T(4);
   return grad;
 }
 
@@ -57,10 +64,12 @@ Written run_pair(const Problem& p, const PairCase& c, Workers& workers) {
   const int64_t m = p.m(), d = p.width();
   const bool gallery_unit = c.fused == Fused::both && !p.self();
   auto rows = unwritten<T>(3 * layout.channels * m), state = unwritten<T>(layout.state * m);
-  auto unit_x = unwritten<T>(c.fused == Fused::none ? 0 : 2 * m * d), unit_y = unwritten<T>(gallery_unit ? 2 * p.n() * d : 0);
+  auto unit_x = unwritten<T>(c.fused == Fused::none ? 0 : 2 * m * d),
+       unit_y = unwritten<T>(gallery_unit ? 2 * p.n() * d : 0);
   std::vector<uint8_t> live(p.tiles());
   const PairProblem problem{p.input, c.term, c.params};
-  pair_forward<T>(problem, {rows.data(), state.data(), live.data(), c.fused, unit_x.data(), unit_y.data()}, workers);
+  pair_forward<T>(problem, {rows.data(), state.data(), live.data(), c.fused, unit_x.data(), unit_y.data()},
+                  workers);
 
   const auto grad_sums = upstream<T>(layout.channels, m, c.fused == Fused::both);
   std::vector<uint8_t> grad_x = gradient_of(p.x.source), grad_y = gradient_of(p.y.source);
@@ -102,8 +111,10 @@ Written run_triplet(const Problem& p, const TripletCase& c, Workers& workers) {
   triplet_forward<T>(problem, {rows.data(), state.data(), live.data()}, workers);
   const auto grad_sums = upstream<T>(1, p.m(), false);
   std::vector<uint8_t> grad_x = gradient_of(p.x.source), grad_y = gradient_of(p.y.source);
-  triplet_backward<T>(problem, {grad_sums.data(), state.data(), live.data(), rows.data(), grad_x.data(),
-                                p.self() ? nullptr : grad_y.data()}, workers);
+  triplet_backward<T>(problem,
+                      {grad_sums.data(), state.data(), live.data(), rows.data(), grad_x.data(),
+                       p.self() ? nullptr : grad_y.data()},
+                      workers);
   Written w;
   w.keep_rows(rows);
   w.keep(state);
@@ -155,12 +166,15 @@ Written run_indexed(const Problem& p, const Listed& pairs, Workers& workers) {
   if (!p.self()) describe(own_gallery, p.y.source, unit_rows, workers);
   const Embeddings& gallery = p.self() ? query : own_gallery;
   auto distance = unwritten<T>(pairs.i.size());
-  indexed_distance<T>(query, gallery, pairs.i.data(), pairs.j.data(), pairs.i.size(), p.input.metric, distance.data(), workers);
+  indexed_distance<T>(query, gallery, pairs.i.data(), pairs.j.data(), pairs.i.size(), p.input.metric,
+                      distance.data(), workers);
   std::vector<Edge> edges;
   for (int64_t l = 0; l < static_cast<int64_t>(pairs.i.size()); ++l)
-    edges.push_back({static_cast<int32_t>(pairs.i[l]), static_cast<int32_t>(pairs.j[l]), edge_factor(p.input.metric, distance[l])});
+    edges.push_back({static_cast<int32_t>(pairs.i[l]), static_cast<int32_t>(pairs.j[l]),
+                     edge_factor(p.input.metric, distance[l])});
   std::vector<uint8_t> grad_x = gradient_of(p.x.source), grad_y = gradient_of(p.y.source);
-  edge_gradient(query, gallery, p.self(), unit_rows, edges, grad_x.data(), p.self() ? nullptr : grad_y.data(), workers);
+  edge_gradient(query, gallery, p.self(), unit_rows, edges, grad_x.data(), p.self() ? nullptr : grad_y.data(),
+                workers);
   Written w;
   w.keep_rows(distance);
   w.keep_gradient(grad_x, p.x.source);

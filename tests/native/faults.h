@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "workers.h"
 #include "cpu/pair_matrix.h"
+#include "workers.h"
 
 namespace fused_rank {
 
@@ -36,7 +36,9 @@ class SharingWorkers final : public ThreadWorkers {
   using ThreadWorkers::ThreadWorkers;
 
  private:
-  void run_one(const std::function<void(int)>& body, int worker) override { body(fault == Fault::race ? 0 : worker); }
+  void run_one(const std::function<void(int)>& body, int worker) override {
+    body(fault == Fault::race ? 0 : worker);
+  }
 };
 
 }  // namespace fused_rank

@@ -32,9 +32,13 @@ auto on_both(F&& f) {
 }
 
 template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) { return std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0; }
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
 
-bool close(double value, double expected, double tolerance) { return std::fabs(value - expected) <= tolerance * (1.0 + std::fabs(expected)); }
+bool close(double value, double expected, double tolerance) {
+  return std::fabs(value - expected) <= tolerance * (1.0 + std::fabs(expected));
+}
 
 // A lost query's sums are NaN, all else is finite.
 void check_finite(const Dense& dense, const Written& w, int64_t channels) {
@@ -45,7 +49,9 @@ void check_finite(const Dense& dense, const Written& w, int64_t channels) {
   }
   bool any_lost = !dense.all_finite;
   for (int64_t i = 0; i < m; ++i) any_lost = any_lost || dense.lost(i);
-  if (!any_lost) check(std::all_of(w.gradients.begin(), w.gradients.end(), [](double g) { return std::isfinite(g); }), "gradients finite");
+  if (!any_lost)
+    check(std::all_of(w.gradients.begin(), w.gradients.end(), [](double g) { return std::isfinite(g); }),
+          "gradients finite");
 }
 
 template <class F>
@@ -56,7 +62,8 @@ void check_sums(const Dense& dense, const Written& w, int64_t channels, double t
     if (dense.lost(i)) continue;
     const RowSums sums = expected(i);
     check(close(w.rows[i], sums.first, tolerance), "sums as by definition");
-    if (channels == 2) check(close(w.rows[m + i], sums.second, tolerance), "sums as by definition (channel 1)");
+    if (channels == 2)
+      check(close(w.rows[m + i], sums.second, tolerance), "sums as by definition (channel 1)");
   }
 }
 
@@ -68,8 +75,11 @@ void check_pair(const Problem& p, const Dense& dense, const PairCase& c) {
   check_finite(dense, alone, contrastive ? 2 : 1);
   std::vector<double> params = c.params;
   if (fault == Fault::wrong_number) params[0] += 0.01;
-  if (contrastive) check_sums(dense, alone, 2, sizeof(T) == 8 ? 1e-9 : 1e-3, [&](int64_t i) { return contrastive_row(dense, i, params); });
-  else if (sizeof(T) == 8) check_sums(dense, alone, 1, 1e-9, [&](int64_t i) { return ranked_list_row(dense, i, params); });
+  if (contrastive)
+    check_sums(dense, alone, 2, sizeof(T) == 8 ? 1e-9 : 1e-3,
+               [&](int64_t i) { return contrastive_row(dense, i, params); });
+  else if (sizeof(T) == 8)
+    check_sums(dense, alone, 1, 1e-9, [&](int64_t i) { return ranked_list_row(dense, i, params); });
 }
 
 template <class T>
@@ -77,13 +87,16 @@ void check_triplet(const Problem& p, const Dense& dense, const TripletCase& c) {
   const auto [alone, together] = on_both([&](Workers& workers) { return run_triplet<T>(p, c, workers); });
   check(alone.bytes == together.bytes, "equal bits on one thread and on three");
   check_finite(dense, alone, 1);
-  if (sizeof(T) == 8) check_sums(dense, alone, 1, 1e-9, [&](int64_t i) { return triplet_row(dense, i, c.mining, kMargin, c.soft); });
+  if (sizeof(T) == 8)
+    check_sums(dense, alone, 1, 1e-9,
+               [&](int64_t i) { return triplet_row(dense, i, c.mining, kMargin, c.soft); });
 }
 
 template <class T>
 void check_mining(const Problem& p, const Dense& dense) {
   const auto [alone, together] = on_both([&](Workers& workers) { return run_hard<T>(p, workers); });
-  check(same_bits(alone.positive, together.positive) && same_bits(alone.negative, together.negative), "equal bits on one thread and on three");
+  check(same_bits(alone.positive, together.positive) && same_bits(alone.negative, together.negative),
+        "equal bits on one thread and on three");
   for (int64_t i = 0; i < p.m(); ++i) {
     if (dense.lost(i)) continue;
     double farthest = -1.0, nearest = INFINITY;
@@ -93,24 +106,36 @@ void check_mining(const Problem& p, const Dense& dense) {
     }
     const int64_t positive = alone.positive[i], negative = alone.negative[i];
     const double tolerance = sizeof(T) == 8 ? 1e-9 : 1e-3;
-    check((positive < 0) == (farthest < 0.0) && (negative < 0) == (nearest == INFINITY), "hard mining: -1 where there is none");
-    check(positive < 0 || (dense.positive(i, positive) && close(dense(i, positive), farthest, tolerance)), "the farthest positive");
-    check(negative < 0 || (dense.negative(i, negative) && close(dense(i, negative), nearest, tolerance)), "the nearest negative");
+    check((positive < 0) == (farthest < 0.0) && (negative < 0) == (nearest == INFINITY),
+          "hard mining: -1 where there is none");
+    check(positive < 0 || (dense.positive(i, positive) && close(dense(i, positive), farthest, tolerance)),
+          "the farthest positive");
+    check(negative < 0 || (dense.negative(i, negative) && close(dense(i, negative), nearest, tolerance)),
+          "the nearest negative");
   }
   const auto [first, second] = on_both([&](Workers& workers) { return mine_semihard<T>(p.input, workers); });
-  check(first.size() == second.size() && std::equal(first.begin(), first.end(), second.begin(), [](MinedTriplet a, MinedTriplet b) {
-          return a.anchor == b.anchor && a.positive == b.positive && a.negative == b.negative;
-        }), "equal triplets on one thread and on three");
+  check(first.size() == second.size() &&
+            std::equal(first.begin(), first.end(), second.begin(),
+                       [](MinedTriplet a, MinedTriplet b) {
+                         return a.anchor == b.anchor && a.positive == b.positive && a.negative == b.negative;
+                       }),
+        "equal triplets on one thread and on three");
   for (size_t l = 0; l < first.size(); ++l) {
-    check(dense.positive(first[l].anchor, first[l].positive) && dense.negative(first[l].anchor, first[l].negative), "a triplet's labels");
-    check(l == 0 || std::pair{first[l - 1].anchor, first[l - 1].positive} < std::pair{first[l].anchor, first[l].positive}, "triplets in order");
+    check(dense.positive(first[l].anchor, first[l].positive) &&
+              dense.negative(first[l].anchor, first[l].negative),
+          "a triplet's labels");
+    check(l == 0 || std::pair{first[l - 1].anchor, first[l - 1].positive} <
+                        std::pair{first[l].anchor, first[l].positive},
+          "triplets in order");
   }
 }
 
 template <class T>
 void check_top_k(const Problem& p, const Dense& dense, bool dot, bool exclude_self, int64_t k) {
-  const auto [alone, together] = on_both([&](Workers& workers) { return run_top_k<T>(p, k, dot, exclude_self, workers); });
-  check(same_bits(alone.values, together.values) && same_bits(alone.indices, together.indices), "equal bits on one thread and on three");
+  const auto [alone, together] =
+      on_both([&](Workers& workers) { return run_top_k<T>(p, k, dot, exclude_self, workers); });
+  check(same_bits(alone.values, together.values) && same_bits(alone.indices, together.indices),
+        "equal bits on one thread and on three");
   const double tolerance = sizeof(T) == 8 ? 1e-9 : 1e-3;
   for (int64_t i = 0; i < p.m(); ++i) {
     if (dense.lost(i)) continue;
@@ -134,7 +159,8 @@ void check_indexed(const Problem& p, const Dense& dense) {
   check(alone.bytes == together.bytes, "equal bits on one thread and on three");
   for (int64_t l = 0; l < static_cast<int64_t>(pairs.i.size()); ++l) {
     const double expected = dense(pairs.i[l], pairs.j[l]);
-    if (std::isfinite(expected)) check(close(alone.rows[l], expected, sizeof(T) == 8 ? 1e-12 : 1e-6), "listed distances");
+    if (std::isfinite(expected))
+      check(close(alone.rows[l], expected, sizeof(T) == 8 ? 1e-12 : 1e-6), "listed distances");
   }
 }
 
@@ -150,8 +176,10 @@ const std::vector<PairCase> kPairCases = {
     {"contrastive", {0.0, 1.0, 2}, Fused::both, false},
     {"contrastive", {0.1, 0.8, 1}, Fused::both, false},
 };
-constexpr TripletCase kTripletCases[] = {{Mining::semihard, false}, {Mining::semihard, true}, {Mining::hard, false}, {Mining::hard, true},
-                                         {Mining::all, false}, {Mining::all, true}, {Mining::semihard_all, false}, {Mining::semihard_all, true}};
+constexpr TripletCase kTripletCases[] = {{Mining::semihard, false},     {Mining::semihard, true},
+                                         {Mining::hard, false},         {Mining::hard, true},
+                                         {Mining::all, false},          {Mining::all, true},
+                                         {Mining::semihard_all, false}, {Mining::semihard_all, true}};
 constexpr size_t kOthers = 4;
 const size_t kCalls = kPairCases.size() + std::size(kTripletCases) + kOthers;
 
@@ -169,8 +197,9 @@ void check_call(size_t call, const Problem& p) {
 }
 
 // Around the edges of vectors and tiles; the last is two tiles of 128 and more.
-constexpr Shape kShapes[] = {{1, 2, 3},   {2, 1, 1},   {63, 65, 3},   {64, 64, 33}, {65, 63, 1},   {129, 64, 33},
-                             {64, 129, 3}, {2, 300, 33}, {300, 65, 3}, {129, 130, 16}, {65, 300, 1}, {600, 530, 3}};
+constexpr Shape kShapes[] = {{1, 2, 3},    {2, 1, 1},      {63, 65, 3},  {64, 64, 33},
+                             {65, 63, 1},  {129, 64, 33},  {64, 129, 3}, {2, 300, 33},
+                             {300, 65, 3}, {129, 130, 16}, {65, 300, 1}, {600, 530, 3}};
 
 void run(int64_t rounds, uint64_t seed) {
   Random random(seed);
@@ -185,9 +214,11 @@ void run(int64_t rounds, uint64_t seed) {
           const auto metric = static_cast<Metric>(below(random, 3));
           const bool normalize = below(random, 2) != 0;
           char text[160];
-          std::snprintf(text, sizeof(text), "round %d call %d form %d dtype %d shape %dx%dx%d geometry %d classes %d metric %d normalize %d",
-                        int(round), int(call), int(form), int(dtype), int(shape.m), int(shape.n), int(shape.width), int(geometry),
-                        int(classes), int(metric), int(normalize));
+          std::snprintf(text, sizeof(text),
+                        "round %d call %d form %d dtype %d shape %dx%dx%d geometry %d classes %d metric %d "
+                        "normalize %d",
+                        int(round), int(call), int(form), int(dtype), int(shape.m), int(shape.n),
+                        int(shape.width), int(geometry), int(classes), int(metric), int(normalize));
           current = text;
           Problem p(form, shape, dtype, geometry, classes, metric, normalize, random);
           seed_fault(p.input);

@@ -31,7 +31,8 @@ inline RowSums ranked_list_row(const Dense& d, int64_t i, const std::vector<doub
     if (d.positive(i, j)) hardest_pos = std::max(hardest_pos, d(i, j) - border);
     if (d.negative(i, j)) hardest_neg = std::max(hardest_neg, alpha - d(i, j));
   }
-  double pos = 0.0, pos_mass = p[8] * std::exp(-p[3] * hardest_pos), neg = 0.0, neg_mass = p[8] * std::exp(-p[2] * hardest_neg);
+  double pos = 0.0, pos_mass = p[8] * std::exp(-p[3] * hardest_pos), neg = 0.0,
+         neg_mass = p[8] * std::exp(-p[2] * hardest_neg);
   for (int64_t j = 0; j < d.problem.n(); ++j) {
     if (d.positive(i, j)) {
       const double h = std::max(0.0, d(i, j) - border), w = std::exp(p[3] * (h - hardest_pos));
@@ -51,7 +52,8 @@ inline RowSums triplet_row(const Dense& d, int64_t i, Mining mining, double marg
   const int64_t n = d.problem.n();
   const auto loss = [&](double ap, double an) {
     const double violation = ap - an + margin;
-    return soft ? std::max(violation, 0.0) + std::log1p(std::exp(-std::fabs(violation))) : std::max(violation, 0.0);
+    return soft ? std::max(violation, 0.0) + std::log1p(std::exp(-std::fabs(violation)))
+                : std::max(violation, 0.0);
   };
   double farthest_positive = -1.0, nearest_negative = INFINITY, farthest_negative = -1.0, sum = 0.0;
   for (int64_t j = 0; j < n; ++j) {
@@ -67,7 +69,8 @@ inline RowSums triplet_row(const Dense& d, int64_t i, Mining mining, double marg
     for (int64_t b = 0; b < n; ++b) {
       if (!d.negative(i, b)) continue;
       const double gap = d(i, b) - d(i, a);
-      if (mining == Mining::all || (mining == Mining::semihard_all && gap > 0.0 && gap <= margin)) sum += loss(d(i, a), d(i, b));
+      if (mining == Mining::all || (mining == Mining::semihard_all && gap > 0.0 && gap <= margin))
+        sum += loss(d(i, a), d(i, b));
       if (gap > 0.0) semihard = std::min(semihard, d(i, b));
     }
     if (mining == Mining::semihard) sum += loss(d(i, a), semihard < INFINITY ? semihard : farthest_negative);

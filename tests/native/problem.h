@@ -13,7 +13,9 @@
 namespace fused_rank {
 
 using Random = std::mt19937_64;
-inline int64_t below(Random& random, int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); }
+inline int64_t below(Random& random, int64_t n) {
+  return static_cast<int64_t>(random() % static_cast<uint64_t>(n));
+}
 
 // Arrays are vectors made at their size: each a heap block of its own with no slack, so that one step outside shows.
 
@@ -27,12 +29,18 @@ struct Shape {
 inline int64_t bytes_of(DType dtype) { return dtype == DType::f64 ? 8 : dtype == DType::f32 ? 4 : 2; }
 
 inline void put(std::vector<uint8_t>& storage, DType dtype, int64_t at, double value) {
-  const auto copy = [&](auto number) { std::memcpy(storage.data() + at * bytes_of(dtype), &number, sizeof(number)); };
+  const auto copy = [&](auto number) {
+    std::memcpy(storage.data() + at * bytes_of(dtype), &number, sizeof(number));
+  };
   switch (dtype) {
-    case DType::f64: return copy(value);
-    case DType::f32: return copy(static_cast<float>(value));
-    case DType::f16: return copy(static_cast<_Float16>(value));
-    case DType::bf16: return copy(static_cast<uint16_t>(std::bit_cast<uint32_t>(static_cast<float>(value)) >> 16));
+    case DType::f64:
+      return copy(value);
+    case DType::f32:
+      return copy(static_cast<float>(value));
+    case DType::f16:
+      return copy(static_cast<Float16>(value));
+    case DType::bf16:
+      return copy(static_cast<uint16_t>(std::bit_cast<uint32_t>(static_cast<float>(value)) >> 16));
   }
 }
 
@@ -73,7 +81,8 @@ struct Labels {
   std::vector<int64_t> values;
   int64_t operator[](int64_t i) const { return values[i * stride]; }
 
-  Labels(int64_t rows, Classes classes, Random& random) : stride(1 + below(random, 2)), values((rows - 1) * stride + 1) {
+  Labels(int64_t rows, Classes classes, Random& random)
+      : stride(1 + below(random, 2)), values((rows - 1) * stride + 1) {
     for (int64_t i = 0; i < rows; ++i) {
       int64_t label = 7;
       if (classes == Classes::few_rows) label = below(random, rows / 5 + 1);
@@ -91,7 +100,8 @@ struct Problem {
   Labels labels, gallery_labels;
   PairInput input;
 
-  Problem(Form form, Shape shape, DType dtype, Geometry geometry, Classes classes, Metric metric, bool normalize, Random& random)
+  Problem(Form form, Shape shape, DType dtype, Geometry geometry, Classes classes, Metric metric,
+          bool normalize, Random& random)
       : form(form), dtype(dtype), x(shape.m, shape.width, dtype, geometry, true, random),
         y(form == Form::two_set ? shape.n : shape.m, shape.width, dtype, geometry, false, random),
         labels(shape.m, classes, random), gallery_labels(y.source.rows, classes, random) {
@@ -101,8 +111,8 @@ struct Problem {
     input.normalize = normalize;
     const bool plain = form == Form::plain;
     input.order = order_by_label(plain ? nullptr : labels.values.data(), labels.stride, shape.m,
-                                 plain || self() ? nullptr : gallery_labels.values.data(), gallery_labels.stride,
-                                 self() ? 0 : y.source.rows, self());
+                                 plain || self() ? nullptr : gallery_labels.values.data(),
+                                 gallery_labels.stride, self() ? 0 : y.source.rows, self());
   }
   Problem(const Problem&) = delete;
 
@@ -121,14 +131,17 @@ struct Dense {
   bool all_finite = true;
 
   explicit Dense(const Problem& p) : problem(p), distance(p.m() * p.n()) {
-    const std::vector<std::vector<double>> x = rows(p.x.source, finite), y = rows(p.self() ? p.x.source : p.y.source, gallery_finite);
+    const std::vector<std::vector<double>> x = rows(p.x.source, finite),
+                                           y = rows(p.self() ? p.x.source : p.y.source, gallery_finite);
     for (const bool f : gallery_finite) all_finite = all_finite && f;
     for (int64_t i = 0; i < p.m(); ++i) {
       for (int64_t j = 0; j < p.n(); ++j) {
         double square = 0.0;
         for (int64_t k = 0; k < p.width(); ++k) square += (x[i][k] - y[j][k]) * (x[i][k] - y[j][k]);
         const Metric metric = p.input.metric;
-        distance[i * p.n() + j] = metric == Metric::euclidean ? std::sqrt(square) : metric == Metric::cosine ? square / 2 : square;
+        distance[i * p.n() + j] = metric == Metric::euclidean ? std::sqrt(square)
+                                  : metric == Metric::cosine  ? square / 2
+                                                              : square;
       }
     }
   }

@@ -48,12 +48,14 @@ std::vector<std::vector<std::pair<int64_t, int64_t>>> rounds_of(Walk&& walk) {
 }
 
 // `shared`: rows and columns are the same blocks.
-void check_rounds(const std::vector<std::vector<std::pair<int64_t, int64_t>>>& rounds, std::set<std::pair<int64_t, int64_t>> expected, bool shared) {
+void check_rounds(const std::vector<std::vector<std::pair<int64_t, int64_t>>>& rounds,
+                  std::set<std::pair<int64_t, int64_t>> expected, bool shared) {
   for (const auto& round : rounds) {
     std::set<int64_t> rows, columns;
     for (const auto& [i, j] : round) {
       check(expected.erase({i, j}) == 1, "schedule: a tile twice, or one that is not there");
-      check(rows.insert(i).second && (shared ? i == j || rows.insert(j).second : columns.insert(j).second), "schedule: a block twice in a round");
+      check(rows.insert(i).second && (shared ? i == j || rows.insert(j).second : columns.insert(j).second),
+            "schedule: a block twice in a round");
     }
   }
   check(expected.empty(), "schedule: every tile once");
@@ -64,12 +66,15 @@ void schedule() {
     std::set<std::pair<int64_t, int64_t>> triangle;
     for (int64_t i = 0; i < blocks; ++i)
       for (int64_t j = i; j < blocks; ++j) triangle.insert({i, j});
-    check_rounds(rounds_of([&](Workers& w, auto tile) { for_each_triangle_tile(w, blocks, tile); }), triangle, true);
+    check_rounds(rounds_of([&](Workers& w, auto tile) { for_each_triangle_tile(w, blocks, tile); }), triangle,
+                 true);
     for (int64_t columns = 1; columns <= 9; ++columns) {
       std::set<std::pair<int64_t, int64_t>> rectangle;
       for (int64_t i = 0; i < blocks; ++i)
         for (int64_t j = 0; j < columns; ++j) rectangle.insert({i, j});
-      check_rounds(rounds_of([&](Workers& w, auto tile) { for_each_rectangle_tile(w, blocks, columns, tile); }), rectangle, false);
+      check_rounds(
+          rounds_of([&](Workers& w, auto tile) { for_each_rectangle_tile(w, blocks, columns, tile); }),
+          rectangle, false);
     }
   }
 }
@@ -78,23 +83,35 @@ void order() {
   std::mt19937_64 random(0);
   for (int trial = 0; trial < 200; ++trial) {
     const bool self = trial % 2 == 0;
-    const int64_t m = 1 + random() % 40, n = self ? m : 1 + random() % 40, stride = 1 + random() % 2, classes = 1 + random() % 12;
+    const int64_t m = 1 + random() % 40, n = self ? m : 1 + random() % 40, stride = 1 + random() % 2,
+                  classes = 1 + random() % 12;
     std::vector<int64_t> labels(m * stride), others(n);
-    const auto label = [&] { return static_cast<int64_t>(random() % classes) - 3 + (trial % 3 == 0 ? INT64_MIN + 3 : 0); };
+    const auto label = [&] {
+      return static_cast<int64_t>(random() % classes) - 3 + (trial % 3 == 0 ? INT64_MIN + 3 : 0);
+    };
     for (int64_t& l : labels) l = label();
     for (int64_t& l : others) l = label();
-    const Order o = order_by_label(labels.data(), stride, m, self ? nullptr : others.data(), 1, self ? 0 : n, self);
+    const Order o =
+        order_by_label(labels.data(), stride, m, self ? nullptr : others.data(), 1, self ? 0 : n, self);
     const auto gallery_label = [&](int64_t j) { return self ? labels[j * stride] : others[j]; };
     std::set<int32_t> rows(o.query.begin(), o.query.end());
-    check(static_cast<int64_t>(rows.size()) == m && *rows.begin() == 0 && *rows.rbegin() == m - 1, "order: a permutation");
+    check(static_cast<int64_t>(rows.size()) == m && *rows.begin() == 0 && *rows.rbegin() == m - 1,
+          "order: a permutation");
     int64_t widest = 0;
     for (int64_t i = 0; i < m; ++i) {
       const int64_t own = labels[o.query[i] * stride];
-      if (i > 0) check(std::pair{labels[o.query[i - 1] * stride], o.query[i - 1]} < std::pair{own, o.query[i]}, "order: by label, then by row");
+      if (i > 0)
+        check(std::pair{labels[o.query[i - 1] * stride], o.query[i - 1]} < std::pair{own, o.query[i]},
+              "order: by label, then by row");
       for (int64_t j = 0; j < n; ++j)
-        check((gallery_label(o.gallery_rows()[j]) == own) == (j >= o.positives[i].begin && j < o.positives[i].end), "order: the range of the positives");
+        check((gallery_label(o.gallery_rows()[j]) == own) ==
+                  (j >= o.positives[i].begin && j < o.positives[i].end),
+              "order: the range of the positives");
       widest = std::max(widest, o.positive_count(i));
-      if (i > 0) check(o.positives[i].begin >= o.positives[i - 1].begin && o.positives[i].end >= o.positives[i - 1].end, "order: ranges rise");
+      if (i > 0)
+        check(
+            o.positives[i].begin >= o.positives[i - 1].begin && o.positives[i].end >= o.positives[i - 1].end,
+            "order: ranges rise");
     }
     check(o.widest == widest, "order: the widest class");
   }
@@ -110,17 +127,24 @@ double worst_ulps(double from, double to, F&& f, True&& truth) {
     const long double expected = truth(static_cast<long double>(x));
     const T rounded = static_cast<T>(expected);
     const long double ulp = std::nextafter(rounded, std::numeric_limits<T>::infinity()) - rounded;
-    worst = std::max(worst, static_cast<double>(std::fabs((static_cast<long double>(f(Vec<T>(x))[0]) - expected) / ulp)));
+    worst = std::max(
+        worst, static_cast<double>(std::fabs((static_cast<long double>(f(Vec<T>(x))[0]) - expected) / ulp)));
   }
   return worst;
 }
 
 template <class T>
 void functions(const char* name, double lowest, double highest) {
-  const double e = worst_ulps<T>(lowest, highest, [](Vec<T> x) { return exp(x); }, [](long double x) { return std::exp(x); });
-  const double p = worst_ulps<T>(lowest, highest, [](Vec<T> x) { return softplus(x); }, [](long double x) { return std::max(x, 0.0L) + std::log1p(std::exp(-std::fabs(x))); });
-  const double s = worst_ulps<T>(lowest, highest, [](Vec<T> x) { return sigmoid(x); }, [](long double x) { return 1.0L / (1.0L + std::exp(-x)); });
-  std::printf("%s on %d-byte vectors, ulps: exp %.2f softplus %.2f sigmoid %.2f\n", name, kVectorBytes, e, p, s);
+  const double e = worst_ulps<T>(
+      lowest, highest, [](Vec<T> x) { return exp(x); }, [](long double x) { return std::exp(x); });
+  const double p = worst_ulps<T>(
+      lowest, highest, [](Vec<T> x) { return softplus(x); },
+      [](long double x) { return std::max(x, 0.0L) + std::log1p(std::exp(-std::fabs(x))); });
+  const double s = worst_ulps<T>(
+      lowest, highest, [](Vec<T> x) { return sigmoid(x); },
+      [](long double x) { return 1.0L / (1.0L + std::exp(-x)); });
+  std::printf("%s on %d-byte vectors, ulps: exp %.2f softplus %.2f sigmoid %.2f\n", name, kVectorBytes, e, p,
+              s);
   check(e <= 2.0 && p <= 3.0 && s <= 3.5, "accuracy of exp, softplus and sigmoid");
   for (const double x : {-1e30, -1e4, 0.0, 1e4, 1e30}) {
     const T value = exp(Vec<T>(static_cast<T>(x)))[0];
@@ -145,7 +169,8 @@ std::map<std::pair<int32_t, int32_t>, T> products(const Source& source, const st
     for (int64_t J = 0; J < blocks; ++J) {
       tile.compute(I, J);
       for (int i = 0; i < tile.rows(); ++i)
-        for (int j = 0; j < tile.cols(); ++j) all[{order[I * height + i], order[J * height + j]}] = tile.row(i)[j];
+        for (int j = 0; j < tile.cols(); ++j)
+          all[{order[I * height + i], order[J * height + j]}] = tile.row(i)[j];
     }
   return all;
 }
@@ -164,13 +189,15 @@ void product(DType dtype) {
     const auto first = products<T>(source, order);
     std::shuffle(order.begin(), order.end(), random);
     check(first == products<T>(source, order), "product: the same bits anywhere in any tile");
-    for (const auto& [pair, value] : first) check(value == first.at({pair.second, pair.first}), "product: transposed bits of the transpose");
+    for (const auto& [pair, value] : first)
+      check(value == first.at({pair.second, pair.first}), "product: transposed bits of the transpose");
   }
 }
 
 void poison() {
 #if defined(FUSED_RANK_POISON)
-  check(std::isnan(Buffer<float>(3)[2]) && std::isnan(Buffer<double>(1 << 20)[5]), "poison: fresh memory is NaN");
+  check(std::isnan(Buffer<float>(3)[2]) && std::isnan(Buffer<double>(1 << 20)[5]),
+        "poison: fresh memory is NaN");
 #endif
 }
 

@@ -17,7 +17,8 @@ class ThreadWorkers : public Workers {
  protected:
   void run_all(const std::function<void(int)>& body) override {
     std::vector<std::thread> threads;
-    for (int worker = 0; worker < count_; ++worker) threads.emplace_back([&, worker] { run_one(body, worker); });
+    for (int worker = 0; worker < count_; ++worker)
+      threads.emplace_back([&, worker] { run_one(body, worker); });
     for (std::thread& thread : threads) thread.join();
   }
   virtual void run_one(const std::function<void(int)>& body, int worker) { body(worker); }
