@@ -44,7 +44,7 @@ AVX512 = [
 
 LEFT_OUT = (
     "warning: fused_rank: installing without the compiled extension, because {reason}: every loss works, but "
-    "slower, through chunked PyTorch; install again with a C++20 compiler (GCC 10+, Clang 12+) to get it."
+    "slower, through chunked PyTorch; install again with a C++20 compiler (GCC 12+, Clang 15+) to get it."
 )
 NO_TORCH = (
     "fused_rank: compiling the extension needs torch>=2.10 in this environment: install it first, drop "
@@ -52,7 +52,7 @@ NO_TORCH = (
 )
 FAILED = (
     "fused_rank: compiling {name} with {cxx} failed; the compiler's own message is above (pip shows it with "
-    "-v). Set CXX to another compiler (GCC 10+, Clang 12+), MAX_JOBS=1 if memory ran out, or "
+    "-v). Set CXX to another compiler (GCC 12+, Clang 15+), MAX_JOBS=1 if memory ran out, or "
     "FUSED_RANK_NO_EXTENSION=1 to install without the extension."
 )
 

@@ -36,7 +36,7 @@ def topk(
         metric: ``"euclidean"``, ``"sqeuclidean"`` and ``"cosine"`` (1 − cos, always normalised) give
             distances, ascending; ``"dot"`` gives inner products, descending.
         normalize: divide rows by their norms first.
-        exclude_self: leave out row i for query i; only where the gallery is the queries.
+        exclude_self: leave out row i for query i; only where the gallery is the queries, row by row.
 
     Returns:
         Values, float64 for float64 input and float32 otherwise, and int64 indices. Neither is differentiable:
@@ -60,8 +60,11 @@ def topk(
     if gallery is not None:
         check_rows("gallery", gallery)
         check_same_space("gallery", gallery, "queries", queries)
-        if exclude_self:
-            raise ValueError("exclude_self: expected False with a gallery that is not the queries, got True")
+        if exclude_self and gallery.shape != queries.shape:
+            raise ValueError(
+                "exclude_self: expected False with a gallery that is not the queries row by row, got True with "
+                f"shapes {tuple(queries.shape)} and {tuple(gallery.shape)}"
+            )
     if isinstance(k, bool) or not isinstance(k, int):
         raise TypeError(f"k: expected an integer, got {type(k).__name__}")
     available = (queries if gallery is None else gallery).shape[0] - exclude_self

@@ -42,6 +42,7 @@ class FewPositives {
   DistanceTile<T>& negatives(int64_t I, int64_t J, int worker) {
     DistanceTile<T>& t = scratch_[worker].tile;
     t.compute(I, J);
+    matrix_.hide_lost(t, I, J);
     const int cols = t.cols(), padded = (cols + V::width - 1) / V::width * V::width;
     for (int i = 0; i < t.rows(); ++i) {
       T* d = t.row(i);
@@ -106,6 +107,9 @@ class SemihardSweep {
   int64_t negative(int64_t i, int64_t slot) const {
     const int64_t farther = nearest_[slot].found(i);
     return farther >= 0 ? farther : farthest_.found(i);
+  }
+  bool positive_is_finite(int64_t i, int64_t slot) const {
+    return ranks_.matrix().gallery_rows().finite[ranks_.at_slot(i, slot)] != 0;
   }
   int64_t positive(int64_t i, int64_t slot) const {
     return input_.order.gallery_rows()[ranks_.at_slot(i, slot)];

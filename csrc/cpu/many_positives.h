@@ -56,6 +56,9 @@ class ManyPositives {
       for (int64_t J = 0; J < blocks; ++J)
         std::memcpy(line + J * tile, part(J) + i * kTileStride, sizeof(T) * matrix_.gallery().block_size(J));
       const int64_t query = I * tile + first + i;
+      if (!matrix_.gallery_rows().all_finite)
+        for (int64_t j = 0; j < n; ++j)
+          if (!matrix_.gallery_rows().finite[j]) line[j] = T(INFINITY);
       const Range p = input_.order.positives[query];
       const RankRow<T> row{line,  input_.order.gallery_rows().data(), n, p.begin,
                            p.end, input_.self() ? query : -1};

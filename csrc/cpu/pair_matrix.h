@@ -156,6 +156,16 @@ class PairMatrix {
     }
   }
 
+  // Selection never chooses a row that is not finite: its distances in this tile become infinite.
+  void hide_lost(DistanceTile<T>& t, int64_t I, int64_t J) const {
+    if (query_rows_.all_finite && gallery_rows().all_finite) return;
+    for (int i = 0; i < t.rows(); ++i) {
+      const bool row_lost = !query_rows_.finite[I * tile() + i];
+      for (int j = 0; j < t.cols(); ++j)
+        if (row_lost || !gallery_rows().finite[J * tile() + j]) t.row(i)[j] = T(INFINITY);
+    }
+  }
+
   // A row that is not finite poisons its own results and those of every row it pairs with.
   bool lost(const Rows& rows, int64_t i) const {
     const bool as_gallery = !self() && &rows == &gallery_rows_;

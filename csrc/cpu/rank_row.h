@@ -41,7 +41,8 @@ class RowRanker {
     if (mining_ == Mining::semihard) {
       find_semihard(row);
       result.count = static_cast<double>(positives);
-      for (int64_t k = 0; k < positives; ++k) mined(row, k, coefficients, result);
+      for (int64_t k = 0; k < positives; ++k)
+        if (negative_at(k) != kNone) mined(row, k, coefficients, result);
       return result;
     }
     result.count = static_cast<double>(positives) * static_cast<double>(negatives);
@@ -82,14 +83,17 @@ class RowRanker {
   }
   template <class F>
   static void for_each_negative(const RankRow<T>& row, F&& f) {
-    for (int64_t j = 0; j < row.begin; ++j) f(j, row.distance[j]);
-    for (int64_t j = row.end; j < row.n; ++j) f(j, row.distance[j]);
+    const auto visit = [&](int64_t j) {
+      if (row.distance[j] < T(INFINITY)) f(j, row.distance[j]);  // infinite: a row that is not finite
+    };
+    for (int64_t j = 0; j < row.begin; ++j) visit(j);
+    for (int64_t j = row.end; j < row.n; ++j) visit(j);
   }
 
   void sort_positives(const RankRow<T>& row) {
     position_.clear();
     for (int64_t j = row.begin; j < row.end; ++j)
-      if (j != row.self) position_.push_back(j);
+      if (j != row.self && row.distance[j] < T(INFINITY)) position_.push_back(j);
     std::sort(position_.begin(), position_.end(), [&](int64_t a, int64_t b) { return before(row, a, b); });
     sorted_.clear();
     for (const int64_t j : position_) sorted_.push_back(row.distance[j]);

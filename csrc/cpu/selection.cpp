@@ -21,6 +21,7 @@ void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Wor
       [&](int64_t I, int64_t J, int worker) {
         DistanceTile<T>& t = scratch[worker].tile;
         t.compute(I, J);
+        matrix.hide_lost(t, I, J);
         const bool columns = input.self() && I != J;
         const int rows = t.rows(), cols = t.cols(), full = cols / V::width * V::width;
         const T* column_numbers = numbers.data() + J * tile;
@@ -29,7 +30,7 @@ void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Wor
           const int64_t query = I * tile + i;
           const TilePositives p = matrix.positives(I, i, J, cols);
           for (int j = p.begin; j < p.end; ++j) {
-            if (j == p.self) continue;
+            if (j == p.self || d[j] == T(INFINITY)) continue;
             farthest.offer(query, -d[j], column_numbers[j]);
             if (columns) farthest.offer(J * tile + j, -d[j], numbers[query]);
           }
@@ -93,14 +94,26 @@ void top_k(const PairInput& input, int64_t k, bool exclude_self, T* values, int6
   const bool dot = input.metric == Metric::dot;
   PairMatrix<T> matrix(input, workers, dot ? Centre::none : Centre::mean);
   const int64_t tile = matrix.tile();
+  const Rows& rows = matrix.gallery_rows();
   auto scratch = matrix.make_scratch(dot ? Metric::dot : Metric::squared);
   std::vector<std::vector<Shortlist<T>>> lists(workers.count(),
                                                std::vector<Shortlist<T>>(tile, Shortlist<T>(k)));
   const auto finish = [&](int64_t I, std::vector<Shortlist<T>>& list) {
     for (int64_t i = 0; i < matrix.query().block_size(I); ++i) {
-      int64_t at = (I * tile + i) * k;
+      const int64_t query = I * tile + i;
+      int64_t at = query * k;
+      if (!matrix.query_rows().finite[query]) {  // no distance is known: the first rows, as NaN
+        for (int64_t row = 0, found = 0; found < k; ++row) {
+          if (exclude_self && row == query) continue;
+          values[at + found] = T(NAN);
+          indices[at + found++] = row;
+        }
+        continue;
+      }
       for (const auto& [value, row] : list[i].sorted()) {
-        values[at] = dot ? -value : static_cast<T>(metric_of_square(input.metric, value));
+        values[at] = !rows.finite[row] ? T(NAN)
+                     : dot             ? -value
+                                       : static_cast<T>(metric_of_square(input.metric, value));
         indices[at++] = row;
       }
     }
@@ -112,7 +125,10 @@ void top_k(const PairInput& input, int64_t k, bool exclude_self, T* values, int6
     for (int64_t J = 0; J < matrix.gallery().blocks(); ++J) {
       t.compute(I, J);
       for (int i = 0; i < t.rows(); ++i) {
-        const T* d = t.row(i);
+        T* d = t.row(i);
+        if (!rows.all_finite)
+          for (int j = 0; j < t.cols(); ++j)
+            if (!rows.finite[J * tile + j]) d[j] = dot ? -T(INFINITY) : T(INFINITY);
         for (int j = 0; j < t.cols(); j += V::width) {
           const V v = dot ? -V::load(d + j) : V::load(d + j);
           const Mask<T> wins = v <= V(list[i].worst());

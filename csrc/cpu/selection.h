@@ -10,7 +10,8 @@ namespace fused_rank {
 template <class T>
 void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Workers& workers);
 
-// The k best gallery rows of every query, [M][k]: ascending by distance, descending for Metric::dot.
+// The k best gallery rows of every query, [M][k]: ascending by distance, descending for Metric::dot. A gallery row that is not finite
+// comes last, with the value NaN; a query that is not finite gets NaN throughout.
 template <class T>
 void top_k(const PairInput& input, int64_t k, bool exclude_self, T* values, int64_t* indices,
            Workers& workers);

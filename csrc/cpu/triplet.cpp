@@ -194,7 +194,8 @@ std::vector<MinedTriplet> mine_semihard(const PairInput& input, Workers& workers
     sweep.for_each_row(nullptr, [&](const RankRow<T>& row, int64_t i, T*, int worker) {
       RowRanker<T>& ranker = rankers[worker];
       ranker.find_semihard(row);
-      for (int64_t k = 0; k < ranker.positives() && order.negative_count(i) > 0; ++k)
+      if (!sweep.matrix().query_rows().finite[i]) return;
+      for (int64_t k = 0; k < ranker.positives() && ranker.negative_at(k) >= 0; ++k)
         of[order.query[i]].push_back(
             {order.query[i], row.number[ranker.positive_at(k)], row.number[ranker.negative_at(k)]});
     });
@@ -202,7 +203,7 @@ std::vector<MinedTriplet> mine_semihard(const PairInput& input, Workers& workers
     SemihardSweep<T> sweep(input, workers);
     for (int64_t i = 0; i < input.query.rows; ++i)
       for (int64_t s = 0; s < order.positive_count(i); ++s)
-        if (sweep.negative(i, s) >= 0)
+        if (sweep.negative(i, s) >= 0 && sweep.positive_is_finite(i, s))
           of[order.query[i]].push_back({order.query[i], static_cast<int32_t>(sweep.positive(i, s)),
                                         static_cast<int32_t>(sweep.negative(i, s))});
   }

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -46,6 +47,17 @@ def check_rows(name: str, x: Any) -> None:
         raise ValueError(f"{name}: expected 2 dimensions [rows, width], got shape {tuple(x.shape)}")
     if x.shape[0] == 0 or x.shape[1] == 0:
         raise ValueError(f"{name}: expected at least one row and one column, got shape {tuple(x.shape)}")
+    if not torch.compiler.is_compiling() and _is_transformed(x):
+        raise RuntimeError(
+            f"{name}: forward-mode differentiation and torch.func transforms are not supported; use backward()"
+        )
+
+
+def _is_transformed(x: Tensor) -> bool:
+    """Inside torch.func.* or a dual level a custom operator would quietly lose the derivative."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return True
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def check_same_space(name: str, y: Tensor, other_name: str, x: Tensor) -> None:
