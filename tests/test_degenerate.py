@@ -30,7 +30,7 @@ LABELS = {
     "two classes": [65, 65],
     "very different sizes": [1, 2, 3, 70, 1, 40, 1, 12],
     "one large, many single": [100, *[1] * 60],
-    "over a tile": [300, 30, 5],
+    "over a tile": [260, 9, 3],
 }
 
 
@@ -51,7 +51,7 @@ def test_class_sizes(
 @pytest.mark.parametrize("form", ["self", "two-set"])
 @pytest.mark.parametrize("mining", ["semihard", "hard", "all", "semihard_all"])
 @pytest.mark.parametrize("soft_margin", [False, True])
-@pytest.mark.parametrize("members", [65, 128, 257])
+@pytest.mark.parametrize("members", [65, 257])
 def test_large_classes_in_triplets(
     members: int, soft_margin: bool, mining: str, form: str, backend: Backend, generator: torch.Generator
 ) -> None:
