@@ -1,6 +1,7 @@
 """The harness's own arithmetic: schedules, units, estimates, bars, tables and saved runs."""
 
 import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,9 @@ def test_what_cannot_fit_is_not_tried() -> None:
 
 def test_peak_memory_sees_a_tensor_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
     def sixty_four_mebibytes() -> None:
-        torch.ones(16 * 2**20)
+        kept = torch.ones(16 * 2**20)
+        time.sleep(0.05)  # long enough for the sampler, however busy the machine
+        del kept
 
     for refuse in (False, True):
         if refuse:  # as where /proc/self/clear_refs is not writable
