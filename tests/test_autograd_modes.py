@@ -57,6 +57,19 @@ def test_double_backward_is_refused(
 
 
 @every_loss
+def test_forward_mode_is_refused(case: Case, backend: Backend, generator: torch.Generator) -> None:
+    """No silent zero tangent either."""
+    loss, options = case
+    inputs = make_inputs("self", 12, 0, 5, torch.float64, generator).to(backend.device)
+
+    def value(x: Tensor) -> Tensor:
+        return loss(Inputs(x, inputs.labels), **options)
+
+    with pytest.raises(RuntimeError, match=r"forward.mode"):
+        torch.func.jvp(value, (inputs.embeddings,), (torch.ones_like(inputs.embeddings),))
+
+
+@every_loss
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=case_id)
 def test_autocast_computes_in_full_precision(
     case: Case, low: torch.dtype, backend: Backend, generator: torch.Generator

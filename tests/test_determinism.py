@@ -54,7 +54,7 @@ def assert_same_bits(first: list[Tensor], second: list[Tensor]) -> None:
 
 
 def several_tiles(form: str, generator: torch.Generator, device: str) -> Inputs:
-    return make_inputs(form, 700, 530, 24, torch.float32, generator, per_class=9).to(device)
+    return make_inputs(form, 530, 390, 24, torch.float32, generator, per_class=7).to(device)
 
 
 @every_case
