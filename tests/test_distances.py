@@ -59,6 +59,19 @@ def test_pairwise_with_itself(
     assert_gradient_close(ours.embeddings.grad, truth.embeddings.grad, TOLERANCES[dtype])
 
 
+@metrics
+def test_pairwise_with_itself_is_symmetric_to_the_bit(
+    metric: str, backend: Backend, generator: torch.Generator
+) -> None:
+    """Also over several blocks of rows, whose products a library may round otherwise."""
+    x = torch.randn(1500, 19, generator=generator)
+    own = functional.pairwise_distance(x.to(backend.device), metric=metric).cpu()
+    assert torch.equal(own, own.t())
+    assert not own.diagonal().any()
+    rows = torch.tensor([0, 340, 700, 1499])
+    assert_value_close(own[rows], distances(x[rows].double(), x.double(), metric), TOLERANCES[torch.float32])
+
+
 @pytest.mark.parametrize("function", [functional.pairwise_distance, functional.paired_distance])
 @pytest.mark.parametrize("apart", [1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
 @pytest.mark.parametrize("norm", [1.0, 100.0])

@@ -11,12 +11,11 @@
 #include <vector>
 
 #include "buffer.h"
+#include "metric.h"
 #include "operand.h"
 #include "simd.h"
 
 namespace fused_rank {
-
-enum class Metric { euclidean, squared, cosine, dot };
 
 template <class T>
 inline constexpr T kRepair = sizeof(T) == 4 ? T(0.01) : T(1e-5);
@@ -36,7 +35,8 @@ class DistanceTile {
       : x_(packed.query), y_(packed.other()), self_(packed.self), metric_(metric),
         values_(x_.tile * kTileStride), row_min_(x_.tile), a_(x_.depth), b_(x_.depth) {}
 
-  // Fills `row(i)` for i < rows(); columns from cols() on are arbitrary.
+  // Fills `row(i)` for i < rows(); columns from cols() on are arbitrary. A row that is not finite is infinitely far from every
+  // other (as an inner product: minus infinity).
   void compute(int64_t I, int64_t J) { compute(I, J, 0, static_cast<int>(x_.block_size(I))); }
   // The same for `rows` rows of block I from row `first` on; row(0) is then that row.
   void compute(int64_t I, int64_t J, int first, int rows) {
@@ -57,6 +57,7 @@ class DistanceTile {
     }
     suspects_.clear();
     for (int i = 0; i < rows_; ++i) to_metric(i);
+    if (!x_.exact->all_finite || !y_.exact->all_finite) hide_lost();
   }
 
   int rows() const { return rows_; }
@@ -66,30 +67,26 @@ class DistanceTile {
   T row_min(int i) const { return row_min_[i]; }  // a lower bound of the row's values
   const std::vector<Suspect>& suspects() const { return suspects_; }
 
-  // x_i - y_j in full precision; the pointer lives until the next call.
-  const double* difference(int i, int j) {
-    read_pair(i, j);
-    return subtract();
-  }
-  // The same for any pair, whatever tile is here: row i of block I and row j of block J.
-  const double* difference_of(int64_t I, int64_t J, int i, int j) {
-    I_ = I;
-    J_ = J;
-    first_ = 0;
-    return difference(i, j);
-  }
-
- private:
-  const double* subtract() {
+  // x - y in full precision for row i of block I and row j of block J; the pointer lives until the next call.
+  const double* difference(int64_t I, int64_t J, int i, int j) {
+    read_pair(I * x_.tile + i, J * y_.tile + j);
     for (int64_t k = 0; k < x_.depth; ++k) b_[k] = a_[k] - b_[k];
     return b_.data();
   }
-  void read_pair(int i, int j) {
-    if (cached_row_ != I_ * x_.tile + first_ + i) {
-      cached_row_ = I_ * x_.tile + first_ + i;
-      x_.exact->read(cached_row_, a_.data());
+
+ private:
+  void read_pair(int64_t i, int64_t j) {
+    if (cached_row_ != i) x_.exact->read(cached_row_ = i, a_.data());
+    y_.exact->read(j, b_.data());
+  }
+
+  void hide_lost() {
+    const T nowhere = metric_ == Metric::dot ? -T(INFINITY) : T(INFINITY);
+    for (int i = 0; i < rows_; ++i) {
+      const bool row_lost = !x_.exact->finite[I_ * x_.tile + first_ + i];
+      for (int j = 0; j < cols_; ++j)
+        if (row_lost || !y_.exact->finite[J_ * y_.tile + j]) row(i)[j] = nowhere;
     }
-    y_.exact->read(J_ * y_.tile + j, b_.data());
   }
 
   template <Metric metric>
@@ -141,11 +138,9 @@ class DistanceTile {
     for (int l = 0; l < Vec<T>::width; ++l) {
       const int j = j0 + l;
       if (!close[l] || j >= cols_ || (diagonal_ && first_ + i == j)) continue;
-      read_pair(i, j);
+      read_pair(I_ * x_.tile + first_ + i, J_ * y_.tile + j);
       const double square = squared_difference(a_.data(), b_.data(), x_.depth);
-      row(i)[j] = static_cast<T>(metric == Metric::euclidean ? std::sqrt(square)
-                                 : metric == Metric::cosine  ? 0.5 * square
-                                                             : square);
+      row(i)[j] = static_cast<T>(metric_of_square(metric, square));
       repaired_min_ = std::min(repaired_min_, row(i)[j]);
       suspects_.push_back({i, j});
     }

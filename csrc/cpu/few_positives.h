@@ -29,20 +29,10 @@ class FewPositives {
   const T* positive(int64_t slot) const { return positive_.data() + slot * stride_; }
   TileScratch<T>& scratch(int worker) { return scratch_[worker]; }
 
-  // The slot of gallery position g among query q's positives, and back.
-  int64_t slot_of(int64_t q, int64_t g) const {
-    return g - input_.order.positives[q].begin - (input_.self() && g > q ? 1 : 0);
-  }
-  int64_t at_slot(int64_t q, int64_t slot) const {
-    const int64_t g = input_.order.positives[q].begin + slot;
-    return g + (input_.self() && g >= q ? 1 : 0);
-  }
-
   // Computes tile (I, J) and overwrites whatever is not a negative with infinity.
   DistanceTile<T>& negatives(int64_t I, int64_t J, int worker) {
     DistanceTile<T>& t = scratch_[worker].tile;
     t.compute(I, J);
-    matrix_.hide_lost(t, I, J);
     const int cols = t.cols(), padded = (cols + V::width - 1) / V::width * V::width;
     for (int i = 0; i < t.rows(); ++i) {
       T* d = t.row(i);
@@ -72,8 +62,9 @@ class FewPositives {
           for (int j = p.begin; j < p.end; ++j) {
             if (j == p.self) continue;
             const int64_t other = J * tile + j;
-            positive_[slot_of(query, other) * stride_ + query] = t.row(i)[j];
-            if (input_.self() && I != J) positive_[slot_of(other, query) * stride_ + other] = t.row(i)[j];
+            positive_[order.slot_of(query, other) * stride_ + query] = t.row(i)[j];
+            if (input_.self() && I != J)
+              positive_[order.slot_of(other, query) * stride_ + other] = t.row(i)[j];
           }
         }
       }
@@ -109,10 +100,10 @@ class SemihardSweep {
     return farther >= 0 ? farther : farthest_.found(i);
   }
   bool positive_is_finite(int64_t i, int64_t slot) const {
-    return ranks_.matrix().gallery_rows().finite[ranks_.at_slot(i, slot)] != 0;
+    return ranks_.matrix().gallery_rows().finite[input_.order.at_slot(i, slot)] != 0;
   }
   int64_t positive(int64_t i, int64_t slot) const {
-    return input_.order.gallery_rows()[ranks_.at_slot(i, slot)];
+    return input_.order.gallery_rows()[input_.order.at_slot(i, slot)];
   }
 
  private:
@@ -303,9 +294,9 @@ class AllTriplets {
     for (int l = 0; l < V::width; ++l) {
       if (!where[l]) continue;
       const int64_t other = first_col + j + l;
-      T slope = upstream_[query] * slopes_[ranks_.slot_of(query, other) * stride + query];
+      T slope = upstream_[query] * slopes_[problem_.input.order.slot_of(query, other) * stride + query];
       if (problem_.input.self())
-        slope += upstream_[other] * slopes_[ranks_.slot_of(other, query) * stride + other];
+        slope += upstream_[other] * slopes_[problem_.input.order.slot_of(other, query) * stride + other];
       c.v[l] = slope;
     }
     return c * ranks_.matrix().factor(d);

@@ -12,15 +12,6 @@ void describe(Embeddings& out, const Source& source, bool unit_rows, Workers& wo
   out.rows = describe_rows(source, out.order, unit_rows, workers);
 }
 
-double metric_of_square(Metric metric, double square) {
-  return metric == Metric::euclidean ? std::sqrt(square) : metric == Metric::cosine ? 0.5 * square : square;
-}
-
-double edge_factor(Metric metric, double distance) {
-  if (metric == Metric::euclidean) return distance > 0.0 ? 1.0 / distance : 0.0;
-  return metric == Metric::squared ? 2.0 : 1.0;
-}
-
 template <class T>
 void indexed_distance(const Embeddings& query, const Embeddings& gallery, const int64_t* i, const int64_t* j,
                       int64_t count, Metric metric, T* out, Workers& workers) {

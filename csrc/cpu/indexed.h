@@ -10,8 +10,7 @@ namespace fused_rank {
 // One listed pair: query row i, gallery row j (original rows).
 struct Edge {
   int32_t query, gallery;
-  double
-      coefficient;  // d loss / d distance, times what turns x_i - y_j into d distance / d x_i (see edge_factor)
+  double coefficient;  // d loss / d distance * edge_factor
 };
 
 // Rows as they stand, without any order: what listed pairs index.
@@ -21,10 +20,6 @@ struct Embeddings {
   Rows rows;
 };
 void describe(Embeddings& out, const Source& source, bool unit_rows, Workers& workers);
-
-double metric_of_square(Metric metric, double square);
-// d distance / d x = factor * (x - y), 0 at distance 0.
-double edge_factor(Metric metric, double distance);
 
 // distance(l) = metric(query row i[l], gallery row j[l]) for all l; a null index list means row by row.
 template <class T>

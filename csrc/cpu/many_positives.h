@@ -3,7 +3,6 @@
 // fixed budget allows, so memory is O(strip * N) and constant from some N on.
 #pragma once
 
-#include "best.h"
 #include "rank_row.h"
 
 namespace fused_rank {
@@ -56,9 +55,6 @@ class ManyPositives {
       for (int64_t J = 0; J < blocks; ++J)
         std::memcpy(line + J * tile, part(J) + i * kTileStride, sizeof(T) * matrix_.gallery().block_size(J));
       const int64_t query = I * tile + first + i;
-      if (!matrix_.gallery_rows().all_finite)
-        for (int64_t j = 0; j < n; ++j)
-          if (!matrix_.gallery_rows().finite[j]) line[j] = T(INFINITY);
       const Range p = input_.order.positives[query];
       const RankRow<T> row{line,  input_.order.gallery_rows().data(), n, p.begin,
                            p.end, input_.self() ? query : -1};
@@ -79,7 +75,8 @@ class ManyPositives {
     const int64_t blocks = matrix_.gallery().blocks();
     GradientSum<T>* rows_to = sums.query.wanted() ? &sums.query : nullptr;
     GradientSum<T>* columns_to = input_.self() ? rows_to : sums.gallery.wanted() ? &sums.gallery : nullptr;
-    take_suspects(I, first, rows_to, columns_to);
+    for (int64_t J = 0; J < blocks; ++J)
+      matrix_.take_suspects(scratch_[0].tile, suspects_[J], part(J), I, first, J, rows_to, columns_to);
     if (columns_to) {
       matrix_.workers().for_each(blocks, [&](int64_t J, int) {
         const int cols = static_cast<int>(matrix_.gallery().block_size(J));
@@ -97,20 +94,6 @@ class ManyPositives {
           rows_to->add_product_chunk(I, first, chunk, Coefficients<T>{part(J), 0}, rows,
                                      matrix_.gallery().block_size(J), matrix_.gallery().block_rows(J));
       });
-    }
-  }
-
-  void take_suspects(int64_t I, int first, GradientSum<T>* rows_to, GradientSum<T>* columns_to) {
-    DistanceTile<T>& t = scratch_[0].tile;
-    for (int64_t J = 0; J < static_cast<int64_t>(suspects_.size()); ++J) {
-      for (const Suspect& at : suspects_[J]) {
-        T& value = part(J)[at.row * kTileStride + at.col];
-        if (value == T(0)) continue;
-        const double* difference = t.difference_of(I, J, first + at.row, at.col);
-        if (rows_to) rows_to->add_difference(I, first + at.row, value, difference);
-        if (columns_to) columns_to->add_difference(J, at.col, -value, difference);
-        value = T(0);
-      }
     }
   }
 

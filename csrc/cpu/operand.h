@@ -34,6 +34,12 @@ struct Rows {
   void read(int64_t i, double* out) const { widen(source, (*order)[i], inverse_norm[i], out); }
 };
 
+// A row that is not finite loses its own results and those of every row it pairs with. `own` is one of the two sides; in
+// self form they are one.
+inline bool is_lost(const Rows& own, int64_t i, const Rows& query, const Rows& gallery) {
+  return !own.finite[i] || !gallery.all_finite || (&own == &gallery && !query.all_finite);
+}
+
 // First and second moment of the rows that are finite, after normalisation.
 struct Moments {
   std::vector<double> mean;

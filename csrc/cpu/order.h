@@ -20,6 +20,12 @@ struct Order {
 
   const std::vector<int32_t>& gallery_rows() const { return self ? query : gallery; }
   int64_t gallery_size() const { return static_cast<int64_t>(gallery_rows().size()); }
+  // A query's positives have slots, itself left out: the slot of gallery position g, and back.
+  int64_t slot_of(int64_t q, int64_t g) const { return g - positives[q].begin - (self && g > q ? 1 : 0); }
+  int64_t at_slot(int64_t q, int64_t slot) const {
+    const int64_t g = positives[q].begin + slot;
+    return g + (self && g >= q ? 1 : 0);
+  }
   int64_t positive_count(int64_t i) const { return positives[i].size() - (self ? 1 : 0); }
   int64_t negative_count(int64_t i) const { return gallery_size() - positives[i].size(); }
 };

@@ -2,7 +2,6 @@
 // tiles, adding a tile of coefficients to the gradients, and writing results back in the caller's order.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "gradient_sum.h"
@@ -26,6 +25,55 @@ struct PairInput {
   }
 };
 
+// Both sides as they came, in sorted order: what is needed to write results, without packing anything.
+class PairSides {
+ public:
+  PairSides(const PairInput& input, Workers& workers, Moments* moments = nullptr)
+      : input_(input), workers_(workers) {
+    query_rows_ = describe_rows(input.query, input.order.query, input.unit_rows(), workers, moments);
+    if (self()) return;
+    Moments other;
+    gallery_rows_ = describe_rows(input.gallery, input.order.gallery, input.unit_rows(), workers,
+                                  moments ? &other : nullptr);
+    if (moments) merge(*moments, other);
+  }
+  PairSides(const PairSides&) = delete;  // packed operands point at the rows
+
+  const PairInput& input() const { return input_; }
+  const Order& order() const { return input_.order; }
+  bool self() const { return input_.self(); }
+  Workers& workers() { return workers_; }
+  const Rows& query_rows() const { return query_rows_; }
+  const Rows& gallery_rows() const { return self() ? query_rows_ : gallery_rows_; }
+
+  bool lost(const Rows& own, int64_t i) const { return is_lost(own, i, query_rows_, gallery_rows()); }
+
+  // f(sorted row, row of doubles to fill, another to use); the first comes as NaN where the result is lost.
+  template <class F>
+  void for_each_result(const Rows& rows, F&& f) {
+    workers_.for_ranges(rows.size(), 64, [&](int64_t begin, int64_t end) {
+      std::vector<double> result(rows.source.width), spare(rows.source.width);
+      for (int64_t i = begin; i < end; ++i) {
+        if (lost(rows, i)) std::fill(result.begin(), result.end(), NAN);
+        f(i, result.data(), spare.data());
+      }
+    });
+  }
+
+  // The gradient of a loss that nothing contributes to.
+  void write_zero(const Rows& rows, void* out) {
+    for_each_result(rows, [&](int64_t i, double* g, double*) {
+      if (!lost(rows, i)) std::fill(g, g + rows.source.width, 0.0);
+      narrow(g, rows.source.width, rows.source.dtype, out, (*rows.order)[i]);
+    });
+  }
+
+ protected:
+  const PairInput& input_;
+  Workers& workers_;
+  Rows query_rows_, gallery_rows_;
+};
+
 // What one worker needs for one tile.
 template <class T>
 struct TileScratch {
@@ -41,37 +89,16 @@ struct GradientSums {
 };
 
 template <class T>
-class PairMatrix {
+class PairMatrix : public PairSides {
   using V = Vec<T>;
 
  public:
   PairMatrix(const PairInput& input, Workers& workers, Centre centre = Centre::mean)
-      : input_(input), workers_(workers) {
-    const bool centred = centre == Centre::mean;
-    Moments moments, other;
-    query_rows_ = describe_rows(input.query, input.order.query, input.unit_rows(), workers,
-                                centred ? &moments : nullptr);
-    if (!self()) {
-      gallery_rows_ = describe_rows(input.gallery, input.order.gallery, input.unit_rows(), workers,
-                                    centred ? &other : nullptr);
-      merge(moments, other);
-    }
-    Centres centres{1, input.query.width, std::vector<double>(input.query.width, 0.0), {0.0}};
-    if (centred) centres = choose_centres(query_rows_, self() ? nullptr : &gallery_rows_, moments);
-    const int64_t m = input.query.rows, n = input.order.gallery_size();
-    packed_ = pack<T>(query_rows_, self() ? nullptr : &gallery_rows_, centres, tile_rows(m, n), workers);
-  }
-  PairMatrix(const PairMatrix&) = delete;  // the packed operands point at the rows
+      : PairMatrix(input, workers, centre, Moments{}) {}
 
-  const PairInput& input() const { return input_; }
-  const Order& order() const { return input_.order; }
-  bool self() const { return input_.self(); }
-  Workers& workers() { return workers_; }
   const Packed<T>& packed() const { return packed_; }
   const Operand<T>& query() const { return packed_.query; }
   const Operand<T>& gallery() const { return packed_.other(); }
-  const Rows& query_rows() const { return query_rows_; }
-  const Rows& gallery_rows() const { return self() ? query_rows_ : gallery_rows_; }
   int64_t tile() const { return packed_.query.tile; }
 
   std::vector<TileScratch<T>> make_scratch(Metric metric) const {
@@ -125,7 +152,7 @@ class PairMatrix {
     if (rows_to && !rows_to->wanted()) rows_to = nullptr;
     if (columns_to && !columns_to->wanted()) columns_to = nullptr;
     const int rows = s.tile.rows(), cols = s.tile.cols();
-    take_suspects(s, I, J, c, rows_to, columns_to);
+    take_suspects(s.tile, s.tile.suspects(), c, I, 0, J, rows_to, columns_to);
     sum_coefficients(c, I, 0, rows, J, cols, rows_to, columns_to);
     if (rows_to) rows_to->add_product(I, Coefficients<T>{c, 0}, rows, cols, gallery().block_rows(J));
     if (columns_to)
@@ -156,32 +183,18 @@ class PairMatrix {
     }
   }
 
-  // Selection never chooses a row that is not finite: its distances in this tile become infinite.
-  void hide_lost(DistanceTile<T>& t, int64_t I, int64_t J) const {
-    if (query_rows_.all_finite && gallery_rows().all_finite) return;
-    for (int i = 0; i < t.rows(); ++i) {
-      const bool row_lost = !query_rows_.finite[I * tile() + i];
-      for (int j = 0; j < t.cols(); ++j)
-        if (row_lost || !gallery_rows().finite[J * tile() + j]) t.row(i)[j] = T(INFINITY);
-    }
-  }
-
-  // A row that is not finite poisons its own results and those of every row it pairs with.
-  bool lost(const Rows& rows, int64_t i) const {
-    const bool as_gallery = !self() && &rows == &gallery_rows_;
-    return !rows.finite[i] || !gallery_rows().all_finite || (as_gallery && !query_rows_.all_finite);
-  }
-
-  // f(sorted row, row of doubles to fill, another to use); the first comes as NaN where the result is lost.
-  template <class F>
-  void for_each_result(const Rows& rows, F&& f) {
-    workers_.for_ranges(rows.size(), 64, [&](int64_t begin, int64_t end) {
-      std::vector<double> result(rows.source.width), spare(rows.source.width);
-      for (int64_t i = begin; i < end; ++i) {
-        if (lost(rows, i)) std::fill(result.begin(), result.end(), NAN);
-        f(i, result.data(), spare.data());
+  // Near-duplicates leave the tile and are added pair by pair, from the rows' exact difference (`reader` has room for it).
+  void take_suspects(DistanceTile<T>& reader, const std::vector<Suspect>& suspects, T* c, int64_t I,
+                     int first, int64_t J, GradientSum<T>* rows_to, GradientSum<T>* columns_to) {
+    for (const Suspect& at : suspects) {
+      T& value = c[at.row * kTileStride + at.col];
+      if (value != T(0)) {
+        const double* difference = reader.difference(I, J, first + at.row, at.col);
+        if (rows_to) rows_to->add_difference(I, first + at.row, value, difference);
+        if (columns_to) columns_to->add_difference(J, at.col, -value, difference);
       }
-    });
+      value = T(0);
+    }
   }
 
   // A finished gradient, through the normalisation, in the dtype and order of its source.
@@ -200,22 +213,15 @@ class PairMatrix {
   }
 
  private:
-  // Near-duplicates leave the tile and are added pair by pair, from the rows' exact difference.
-  void take_suspects(TileScratch<T>& s, int64_t I, int64_t J, T* c, GradientSum<T>* rows_to,
-                     GradientSum<T>* columns_to) {
-    for (const Suspect& at : s.tile.suspects()) {
-      T& value = c[at.row * kTileStride + at.col];
-      if (value != T(0)) {
-        const double* difference = s.tile.difference(at.row, at.col);
-        if (rows_to) rows_to->add_difference(I, at.row, value, difference);
-        if (columns_to) columns_to->add_difference(J, at.col, -value, difference);
-      }
-      value = T(0);
-    }
+  PairMatrix(const PairInput& input, Workers& workers, Centre centre, Moments moments)
+      : PairSides(input, workers, centre == Centre::mean ? &moments : nullptr) {
+    const Rows* gallery = self() ? nullptr : &gallery_rows_;
+    Centres centres{1, input.query.width, std::vector<double>(input.query.width, 0.0), {0.0}};
+    if (centre == Centre::mean) centres = choose_centres(query_rows_, gallery, moments);
+    packed_ = pack<T>(query_rows_, gallery, centres, tile_rows(input.query.rows, input.order.gallery_size()),
+                      workers);
   }
-  const PairInput& input_;
-  Workers& workers_;
-  Rows query_rows_, gallery_rows_;
+
   Packed<T> packed_;
 };
 

@@ -17,7 +17,6 @@ struct RankRow {
   const T* distance;
   const int32_t* number;  // original row of a position
   int64_t n, begin, end, self;
-  bool is_positive(int64_t j) const { return j >= begin && j < end; }
 };
 
 template <class T>
@@ -51,9 +50,20 @@ class RowRanker {
     return result;
   }
 
-  // After find_semihard: position of the negative for the k-th positive in ascending order, and that positive's position.
-  void find_semihard(const RankRow<T>& row) {
+  // Semi-hard negatives of a row; the accessors below speak of it.
+  void mine(const RankRow<T>& row) {
     sort_positives(row);
+    find_semihard(row);
+  }
+  int64_t positives() const { return static_cast<int64_t>(sorted_.size()); }
+  // Positions of the k-th positive in ascending order, and of its negative, or -1.
+  int64_t positive_at(int64_t k) const { return position_[k]; }
+  int64_t negative_at(int64_t k) const { return nearest_[k + 1] != kNone ? nearest_[k + 1] : farthest_; }
+
+ private:
+  static constexpr int64_t kNone = -1;
+
+  void find_semihard(const RankRow<T>& row) {
     const int64_t positives = static_cast<int64_t>(sorted_.size());
     nearest_.assign(positives + 1, kNone);
     int64_t farthest = kNone;
@@ -70,12 +80,6 @@ class RowRanker {
     }
     farthest_ = farthest;
   }
-  int64_t positives() const { return static_cast<int64_t>(sorted_.size()); }
-  int64_t positive_at(int64_t k) const { return position_[k]; }
-  int64_t negative_at(int64_t k) const { return nearest_[k + 1] != kNone ? nearest_[k + 1] : farthest_; }
-
- private:
-  static constexpr int64_t kNone = -1;
 
   static bool before(const RankRow<T>& row, int64_t a, int64_t b) {
     return row.distance[a] < row.distance[b] ||
@@ -110,9 +114,9 @@ class RowRanker {
 
   void mined(const RankRow<T>& row, int64_t k, T* coefficients, Result& result) {
     const int64_t p = positive_at(k), n = negative_at(k);
-    const T violation = row.distance[p] - row.distance[n] + static_cast<T>(hinge_.margin);
-    const T loss = soft_ ? softplus(violation) : std::max(violation, T(0));
-    const T slope = soft_ ? sigmoid(violation) : (violation > T(0) ? T(1) : T(0));
+    const T ap = row.distance[p], an = row.distance[n];
+    const T loss = soft_ ? smooth_.loss(ap, an) : hinge_.loss(ap, an);
+    const T slope = soft_ ? smooth_.slope(ap, an) : hinge_.slope(ap, an);
     result.sum += loss;
     result.active += loss > T(0);
     if (coefficients) {

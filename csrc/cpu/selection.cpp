@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "best.h"
-#include "indexed.h"
 
 namespace fused_rank {
 
@@ -21,7 +20,6 @@ void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Wor
       [&](int64_t I, int64_t J, int worker) {
         DistanceTile<T>& t = scratch[worker].tile;
         t.compute(I, J);
-        matrix.hide_lost(t, I, J);
         const bool columns = input.self() && I != J;
         const int rows = t.rows(), cols = t.cols(), full = cols / V::width * V::width;
         const T* column_numbers = numbers.data() + J * tile;
@@ -125,10 +123,7 @@ void top_k(const PairInput& input, int64_t k, bool exclude_self, T* values, int6
     for (int64_t J = 0; J < matrix.gallery().blocks(); ++J) {
       t.compute(I, J);
       for (int i = 0; i < t.rows(); ++i) {
-        T* d = t.row(i);
-        if (!rows.all_finite)
-          for (int j = 0; j < t.cols(); ++j)
-            if (!rows.finite[J * tile + j]) d[j] = dot ? -T(INFINITY) : T(INFINITY);
+        const T* d = t.row(i);
         for (int j = 0; j < t.cols(); j += V::width) {
           const V v = dot ? -V::load(d + j) : V::load(d + j);
           const Mask<T> wins = v <= V(list[i].worst());

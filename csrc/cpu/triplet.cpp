@@ -11,50 +11,44 @@ namespace {
 
 bool mines(Mining mining) { return mining == Mining::hard || mining == Mining::semihard; }
 
-// Mined triplets are few: their distances are taken once more, by direct difference, and so is their gradient.
-struct Slot {
-  int32_t query, positive, negative;  // original rows
-};
-
 template <class T>
-std::vector<Slot> slots_from_state(const TripletProblem& problem, const T* state) {
-  std::vector<Slot> slots;
+std::vector<MinedTriplet> triplets_from_state(const TripletProblem& problem, const T* state) {
+  std::vector<MinedTriplet> mined;
   const Order& order = problem.input.order;
   const int64_t m = problem.input.query.rows;
   for (int64_t i = 0; i < m; ++i) {
     const int32_t q = order.query[i];
     if (problem.mining == Mining::hard) {
       if (state[q] >= T(0) && state[m + q] >= T(0))
-        slots.push_back({q, static_cast<int32_t>(state[q]), static_cast<int32_t>(state[m + q])});
+        mined.push_back({q, static_cast<int32_t>(state[q]), static_cast<int32_t>(state[m + q])});
       continue;
     }
-    const bool self = problem.input.self();
-    for (int64_t s = 0; s < order.positive_count(i); ++s) {
-      const int64_t g = order.positives[i].begin + s;
-      const int32_t positive = order.gallery_rows()[g + (self && g >= i ? 1 : 0)];
-      if (state[s * m + q] >= T(0)) slots.push_back({q, positive, static_cast<int32_t>(state[s * m + q])});
-    }
+    for (int64_t s = 0; s < order.positive_count(i); ++s)
+      if (state[s * m + q] >= T(0))
+        mined.push_back(
+            {q, order.gallery_rows()[order.at_slot(i, s)], static_cast<int32_t>(state[s * m + q])});
   }
-  return slots;
+  return mined;
 }
 
+// Mined triplets are few: their distances are taken once more, by direct difference, and so is their gradient.
 class MinedTriplets {
  public:
-  MinedTriplets(const TripletProblem& problem, std::vector<Slot> slots, Workers& workers)
-      : problem_(problem), slots_(std::move(slots)), workers_(workers), positive_(slots_.size()),
-        negative_(slots_.size()) {
+  MinedTriplets(const TripletProblem& problem, std::vector<MinedTriplet> mined, Workers& workers)
+      : problem_(problem), mined_(std::move(mined)), workers_(workers), positive_(mined_.size()),
+        negative_(mined_.size()) {
     const PairInput& in = problem.input;
     describe(query_, in.query, in.unit_rows(), workers);
     if (!in.self()) describe(gallery_, in.gallery, in.unit_rows(), workers);
     const int64_t width = in.query.width;
-    workers.for_ranges(static_cast<int64_t>(slots_.size()), 64, [&](int64_t begin, int64_t end) {
+    workers.for_ranges(static_cast<int64_t>(mined_.size()), 64, [&](int64_t begin, int64_t end) {
       std::vector<double> a(width), b(width);
-      int64_t held = -1;  // a query's slots follow one another
+      int64_t held = -1;  // an anchor's triplets follow one another
       for (int64_t l = begin; l < end; ++l) {
-        if (slots_[l].query != held) query_.rows.read(held = slots_[l].query, a.data());
-        others().rows.read(slots_[l].positive, b.data());
+        if (mined_[l].anchor != held) query_.rows.read(held = mined_[l].anchor, a.data());
+        others().rows.read(mined_[l].positive, b.data());
         positive_[l] = metric_of_square(in.metric, squared_difference(a.data(), b.data(), width));
-        others().rows.read(slots_[l].negative, b.data());
+        others().rows.read(mined_[l].negative, b.data());
         negative_[l] = metric_of_square(in.metric, squared_difference(a.data(), b.data(), width));
       }
     });
@@ -65,46 +59,55 @@ class MinedTriplets {
     const int64_t m = problem_.input.query.rows;
     std::vector<double> sum(m, 0.0);
     std::fill(rows, rows + 3 * m, T(0));
-    for (size_t l = 0; l < slots_.size(); ++l) {
+    for (size_t l = 0; l < mined_.size(); ++l) {
       const double loss = loss_of(l);
-      sum[slots_[l].query] += loss;
-      rows[m + slots_[l].query] += T(1);
-      rows[2 * m + slots_[l].query] += loss > 0.0 ? T(1) : T(0);
+      sum[mined_[l].anchor] += loss;
+      rows[m + mined_[l].anchor] += T(1);
+      rows[2 * m + mined_[l].anchor] += loss > 0.0 ? T(1) : T(0);
     }
-    for (int64_t i = 0; i < m; ++i) {
-      const bool lost = !query_.rows.finite[i] || !others().rows.all_finite;
-      rows[i] = lost ? T(NAN) : static_cast<T>(sum[i]);
-    }
+    for (int64_t i = 0; i < m; ++i)
+      rows[i] = is_lost(query_.rows, i, query_.rows, others().rows) ? T(NAN) : static_cast<T>(sum[i]);
   }
 
   template <class T>
   void gradient(const TripletBackward<T>& io) {
     const Metric metric = problem_.input.metric;
     std::vector<Edge> edges;
-    for (size_t l = 0; l < slots_.size(); ++l) {
-      const double violation = positive_[l] - negative_[l] + problem_.margin;
-      const double slope = (problem_.soft     ? sigmoid(violation)
-                            : violation > 0.0 ? 1.0
-                                              : 0.0) *
-                           io.grad_sums[slots_[l].query];
+    for (size_t l = 0; l < mined_.size(); ++l) {
+      const double slope = slope_of(l) * io.grad_sums[mined_[l].anchor];
       if (slope == 0.0) continue;
-      edges.push_back({slots_[l].query, slots_[l].positive, slope * edge_factor(metric, positive_[l])});
-      edges.push_back({slots_[l].query, slots_[l].negative, -slope * edge_factor(metric, negative_[l])});
+      edges.push_back({mined_[l].anchor, mined_[l].positive, slope * edge_factor(metric, positive_[l])});
+      edges.push_back({mined_[l].anchor, mined_[l].negative, -slope * edge_factor(metric, negative_[l])});
     }
     edge_gradient(query_, others(), problem_.input.self(), problem_.input.unit_rows(), edges, io.grad_query,
                   io.grad_gallery, workers_);
+    if (io.grad_query) poison(query_, io.grad_query);
+    if (io.grad_gallery) poison(gallery_, io.grad_gallery);
   }
 
  private:
   const Embeddings& others() const { return problem_.input.self() ? query_ : gallery_; }
   double loss_of(size_t l) const {
-    const double violation = positive_[l] - negative_[l] + problem_.margin;
-    return problem_.soft ? softplus(violation) : max(violation, 0.0);
+    const double ap = positive_[l], an = negative_[l];
+    return problem_.soft ? smooth_.loss(ap, an) : hinge_.loss(ap, an);
+  }
+  double slope_of(size_t l) const {
+    const double ap = positive_[l], an = negative_[l];
+    return problem_.soft ? smooth_.slope(ap, an) : hinge_.slope(ap, an);
+  }
+  void poison(const Embeddings& own, void* gradient) const {
+    if (query_.rows.all_finite && others().rows.all_finite) return;
+    const std::vector<double> unknown(own.source.width, NAN);
+    for (int64_t i = 0; i < own.source.rows; ++i)
+      if (is_lost(own.rows, i, query_.rows, others().rows))
+        narrow(unknown.data(), own.source.width, own.source.dtype, gradient, i);
   }
 
   const TripletProblem& problem_;
-  std::vector<Slot> slots_;
+  std::vector<MinedTriplet> mined_;
   Workers& workers_;
+  TripletMargin<false> hinge_{problem_.margin, false};
+  TripletMargin<true> smooth_{problem_.margin, false};
   Embeddings query_, gallery_;
   std::vector<double> positive_, negative_;
 };
@@ -169,7 +172,7 @@ void triplet_forward(const TripletProblem& problem, const TripletForward<T>& out
   if (many(problem)) return forward_many(problem, out, workers);
   if (mines(problem.mining)) {
     find_mined(problem, out.state, workers);
-    return MinedTriplets(problem, slots_from_state(problem, out.state), workers).losses(out.rows);
+    return MinedTriplets(problem, triplets_from_state(problem, out.state), workers).losses(out.rows);
   }
   if (problem.soft) return AllTriplets<T, true>(problem, workers).forward(out);
   AllTriplets<T, false>(problem, workers).forward(out);
@@ -179,7 +182,7 @@ template <class T>
 void triplet_backward(const TripletProblem& problem, const TripletBackward<T>& io, Workers& workers) {
   if (many(problem)) return backward_many(problem, io, workers);
   if (mines(problem.mining))
-    return MinedTriplets(problem, slots_from_state(problem, io.state), workers).gradient(io);
+    return MinedTriplets(problem, triplets_from_state(problem, io.state), workers).gradient(io);
   if (problem.soft) return AllTriplets<T, true>(problem, workers).backward(io);
   AllTriplets<T, false>(problem, workers).backward(io);
 }
@@ -193,7 +196,7 @@ std::vector<MinedTriplet> mine_semihard(const PairInput& input, Workers& workers
     std::vector<RowRanker<T>> rankers(workers.count(), RowRanker<T>(Mining::semihard, 0.0, false));
     sweep.for_each_row(nullptr, [&](const RankRow<T>& row, int64_t i, T*, int worker) {
       RowRanker<T>& ranker = rankers[worker];
-      ranker.find_semihard(row);
+      ranker.mine(row);
       if (!sweep.matrix().query_rows().finite[i]) return;
       for (int64_t k = 0; k < ranker.positives() && ranker.negative_at(k) >= 0; ++k)
         of[order.query[i]].push_back(

@@ -38,7 +38,6 @@ struct TripletBackward {
   const T* grad_sums;  // [M]
   const T* state;
   const uint8_t* live;
-  const T* rows;
   void* grad_query = nullptr;
   void* grad_gallery = nullptr;
 };

@@ -72,6 +72,7 @@ class Gallery:
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
         self.squared = (rows * rows).sum(1)
+        self.copies = copied_rows(rows)
 
     def block(self, queries: Tensor) -> Block:
         """Squared distances of queries [m, D] to every row."""
@@ -84,10 +85,24 @@ class Gallery:
             x_squared, y_squared = (x * x).sum(1), (y * y).sum(1)
         lengths = x_squared.unsqueeze(1) + y_squared
         squared = torch.addmm(lengths, x, y.t(), alpha=-2)
+        copy, first = self.copies
+        squared[:, copy] = squared[:, first]
         i, j = (squared < cancellation_threshold(x.dtype) * lengths).nonzero(as_tuple=True)
         for slab in pair_slabs(i.shape[0], x.shape[1]):
             squared[i[slab], j[slab]] = squared_differences(queries, i[slab], self.rows, j[slab])
         return Block(squared.clamp_(min=0), queries, self.rows, x, y, (i, j))
+
+
+def copied_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the rows that repeat an earlier one, and of that one.
+
+    A library's product may round a column by its place, and then a copy would count as nearer or farther.
+    """
+    _, group = torch.unique(rows, dim=0, return_inverse=True)
+    index = torch.arange(rows.shape[0], device=rows.device)
+    first = torch.full_like(index, rows.shape[0]).scatter_reduce_(0, group, index, "amin")[group]
+    copy = (first != index).nonzero().squeeze(1)
+    return copy, first[copy]
 
 
 def squared_differences(x: Tensor, i: Tensor, y: Tensor, j: Tensor) -> Tensor:

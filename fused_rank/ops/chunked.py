@@ -340,12 +340,18 @@ def _pair_list(x: Tensor, i: Tensor | None, j: Tensor | None) -> tuple[Tensor, T
 
 
 def pairwise_distance(x: Tensor, y: Tensor | None, metric: str, normalize: bool) -> Tensor:
-    """The whole matrix [M, N], accurate for near-duplicates."""
+    """The whole matrix [M, N], accurate for near-duplicates; without y symmetric to the bit."""
     sweep = Sweep(x, None, y, None, metric, normalize)
     rows, gallery = sweep.queries.rows, Gallery(sweep.gallery_rows)
     result = rows.new_empty(rows.shape[0], gallery.rows.shape[0])
     for part in row_blocks(*result.shape):
-        result[part] = to_metric(gallery.block(rows[part]).squared, sweep.metric)
+        first = part.start if y is None else 0
+        squared = gallery.block(rows[part]).squared[:, first:]
+        result[part, first:] = to_metric(squared, sweep.metric)
+        if y is None:
+            result[part.stop :, part] = result[part, part.stop :].t()
+            square = result[part, part]
+            square.copy_(square.triu() + square.triu(1).t())
     return result
 
 
