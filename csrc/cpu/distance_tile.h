@@ -24,8 +24,6 @@ struct Suspect {
   int32_t row, col;  // within the tile
 };
 
-inline constexpr int64_t kDepthBlock = 128;  // a panel of this depth stays in the first-level cache
-
 template <class T>
 class DistanceTile {
   using V = Vec<T>;
@@ -47,14 +45,11 @@ class DistanceTile {
     cols_ = static_cast<int>(y_.block_size(J));
     diagonal_ = self_ && I == J;
     const T* panels = y_.block_panels(J);
-    for (int j = 0; j < cols_; j += kPanel<T>) {
-      const T* panel = panels + j * x_.depth;
-      for (int64_t k = 0; k < x_.depth; k += kDepthBlock) {
-        const int64_t depth = std::min(kDepthBlock, x_.depth - k);
-        multiply_panel(x_.broadcast(I, first, k), rows_, depth, panel + k * kPanel<T>, values_.data() + j,
-                       kTileStride, k > 0);
-      }
-    }
+    const bool mirrored = diagonal_ && first == 0 && rows == cols_;
+    for (int j = 0; j < cols_; j += kPanel<T>)
+      multiply_panel(x_.broadcast(I, first), mirrored ? std::min(rows, j + kPanel<T>) : rows, x_.depth,
+                     panels + j * x_.depth, values_.data() + j, kTileStride, false);
+    if (mirrored) mirror();
     suspects_.clear();
     for (int i = 0; i < rows_; ++i) to_metric(i);
     if (!x_.exact->all_finite || !y_.exact->all_finite) hide_lost();
@@ -75,6 +70,12 @@ class DistanceTile {
   }
 
  private:
+  // The lower triangle of a tile on the diagonal has the bits of the upper one.
+  void mirror() {
+    for (int i = kPanel<T>; i < rows_; ++i)
+      for (int j = 0; j < i / kPanel<T> * kPanel<T>; ++j) row(i)[j] = row(j)[i];
+  }
+
   void read_pair(int64_t i, int64_t j) {
     if (cached_row_ != i) x_.exact->read(cached_row_ = i, a_.data());
     y_.exact->read(j, b_.data());

@@ -11,8 +11,8 @@ int64_t tile_rows(int64_t queries, int64_t gallery) {
 
 namespace {
 
-// 1 / |x|, 0 for a zero row, NaN for one that is not finite. x is overwritten.
-double inverse_norm(std::vector<double>& x) {
+// 1 / |x|, 0 for a zero row, NaN for one that is not finite.
+double inverse_norm(const std::vector<double>& x) {
   const int64_t width = static_cast<int64_t>(x.size());
   double square = dot(x.data(), x.data(), width);
   if (square > 1e-280 && square < 1e280) return 1.0 / std::sqrt(square);
@@ -21,8 +21,8 @@ double inverse_norm(std::vector<double>& x) {
   if (!std::isfinite(largest)) return NAN;
   if (largest == 0.0) return 0.0;
   const double unit = std::exp2(-std::ilogb(largest));
-  for (double& v : x) v *= unit;
-  square = dot(x.data(), x.data(), width);
+  square = 0.0;
+  for (const double v : x) square += (v * unit) * (v * unit);
   return unit / std::sqrt(square);
 }
 
@@ -47,9 +47,9 @@ Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool
       rows.finite[i] = !std::isnan(inverse);
       rows.inverse_norm[i] = !rows.finite[i] ? 0.0 : normalize ? inverse : 1.0;
       if (!moments || !rows.finite[i]) continue;
-      rows.read(i, x.data());
       double* sum = sums.data() + piece * width;
-      for (int64_t k = 0; k < width; ++k) sum[k] += x[k];
+      const double scale = rows.inverse_norm[i];
+      for (int64_t k = 0; k < width; ++k) sum[k] += scale * x[k];
       squares[piece] += inverse == 0.0 ? 0.0 : normalize ? 1.0 : 1.0 / (inverse * inverse);
     }
   });

@@ -84,9 +84,9 @@ struct Operand {
   const T* block_panels(int64_t b) const { return panels.data() + b * panel_block_stride(); }
   int64_t padded() const { return blocks() * tile; }
   const T* norms(int c) const { return norm.data() + c * padded(); }
-  // Block b from row `first` and column `depth` (a multiple of kPanel) on, as a left operand.
-  PackedRows<T> broadcast(int64_t b, int64_t first, int64_t depth) const {
-    return {block_rows(b) + depth * tile + first * kPanel<T>, tile * kPanel<T>};
+  // Block b from row `first` on, as a left operand.
+  PackedRows<T> broadcast(int64_t b, int64_t first) const {
+    return {block_rows(b) + first * kPanel<T>, tile * kPanel<T>};
   }
 };
 
