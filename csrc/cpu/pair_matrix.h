@@ -111,8 +111,8 @@ class PairMatrix : public PairSides {
   template <class F>
   void walk(F&& tile, bool writes_columns) {
     const int64_t rows = query().blocks(), cols = gallery().blocks();
-    if (self()) return for_each_triangle_tile(workers_, rows, tile);
-    if (writes_columns) return for_each_rectangle_tile(workers_, rows, cols, tile);
+    if (self()) return Schedule::triangle(rows).run(workers_, tile);
+    if (writes_columns) return Schedule::rectangle(rows, cols).run(workers_, tile);
     for_each_row_tile(workers_, rows, cols, tile);
   }
 

@@ -1,41 +1,94 @@
-// Which tile when. A round is a set of tiles in which no row block and no column block occurs twice, so whoever
-// runs a tile may write to its rows and its columns without a lock, and every block is written in the same order each time.
+// Which tile when. Tiles are listed in rounds in which no row block and no column block occurs twice, and each knows how many
+// listed tiles come before it at either of its blocks: it starts when those are done. So whoever runs a tile writes to its rows
+// and its columns without a lock, every block is written in the order of the list, and nobody waits at the end of a round.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <thread>
+#include <vector>
 
 #include "parallel.h"
 
 namespace fused_rank {
 
-// The upper triangle of a self form: the diagonal, then a round-robin tournament (circle method) of the blocks.
-template <class F>
-void for_each_triangle_tile(Workers& workers, int64_t blocks, F&& tile) {
-  workers.for_each(blocks, [&](int64_t b, int worker) { tile(b, b, worker); });
-  const int64_t players = blocks + blocks % 2;  // with an odd number one block rests in each round
-  for (int64_t round = 0; round + 1 < players; ++round) {
-    workers.for_each(players / 2, [&](int64_t pair, int worker) {
-      const int64_t wheel = players - 1;
-      const int64_t a = pair == 0 ? wheel : (round + pair) % wheel;
-      const int64_t b = pair == 0 ? round : (round + wheel - pair) % wheel;
-      if (a < blocks && b < blocks) tile(a < b ? a : b, a < b ? b : a, worker);
+class Schedule {
+ public:
+  // The upper triangle of a self form: the diagonal, then a round-robin tournament (circle method) of the blocks.
+  static Schedule triangle(int64_t blocks) {
+    Schedule s(blocks, 0);
+    for (int64_t b = 0; b < blocks; ++b) s.list(b, b);
+    const int64_t players = blocks + blocks % 2, wheel = players - 1;  // with an odd number one block rests
+    for (int64_t round = 0; round < wheel; ++round) {
+      for (int64_t pair = 0; pair < players / 2; ++pair) {
+        const int64_t a = pair == 0 ? wheel : (round + pair) % wheel;
+        const int64_t b = pair == 0 ? round : (round + wheel - pair) % wheel;
+        if (a < blocks && b < blocks) s.list(a < b ? a : b, a < b ? b : a);
+      }
+    }
+    return s;
+  }
+
+  // A rectangle whose tiles write to rows and columns: shifted diagonals.
+  static Schedule rectangle(int64_t row_blocks, int64_t col_blocks) {
+    Schedule s(row_blocks + col_blocks, row_blocks);
+    const int64_t size = row_blocks > col_blocks ? row_blocks : col_blocks;
+    for (int64_t round = 0; round < size; ++round)
+      for (int64_t i = 0; i < row_blocks; ++i)
+        if ((i + round) % size < col_blocks) s.list(i, (i + round) % size);
+    return s;
+  }
+
+  // tile(I, J, worker) for every listed tile. Tasks are drawn in the order of the list, so the first that is not done can run.
+  template <class F>
+  void run(Workers& workers, F&& tile) const {
+    std::vector<std::atomic<int32_t>> done(listed_.size());
+    std::atomic<bool> failed{false};
+    workers.for_each(static_cast<int64_t>(tiles_.size()), [&](int64_t t, int worker) {
+      const Tile& at = tiles_[t];
+      std::atomic<int32_t>&row = done[at.row], &col = done[first_col_ + at.col];
+      if (!reached(row, at.row_turn, failed) || !reached(col, at.col_turn, failed)) return;
+      try {
+        tile(at.row, at.col, worker);
+      } catch (...) {
+        failed = true;
+        throw;
+      }
+      row.store(at.row_turn + 1, std::memory_order_release);
+      if (&col != &row) col.store(at.col_turn + 1, std::memory_order_release);
     });
   }
-}
 
-// A rectangle whose tiles write to rows and columns: shifted diagonals.
-template <class F>
-void for_each_rectangle_tile(Workers& workers, int64_t row_blocks, int64_t col_blocks, F&& tile) {
-  const int64_t size = row_blocks > col_blocks ? row_blocks : col_blocks;
-  for (int64_t round = 0; round < size; ++round) {
-    workers.for_each(row_blocks, [&](int64_t i, int worker) {
-      const int64_t j = (i + round) % size;
-      if (j < col_blocks) tile(i, j, worker);
-    });
+ private:
+  struct Tile {
+    int32_t row, col;
+    int32_t row_turn, col_turn;  // how many tiles come before it there
+  };
+
+  Schedule(int64_t blocks, int64_t first_col) : first_col_(first_col), listed_(blocks, 0) {}
+
+  void list(int64_t row, int64_t col) {
+    int32_t &at_row = listed_[row], &at_col = listed_[first_col_ + col];
+    tiles_.push_back({static_cast<int32_t>(row), static_cast<int32_t>(col), at_row, at_col});
+    ++at_row;
+    if (&at_col != &at_row) ++at_col;
   }
-}
 
-// A rectangle whose tiles write to rows only: each row block has one owner and no rounds are needed.
+  // Waits for a block's turn; false if it will never come.
+  static bool reached(const std::atomic<int32_t>& done, int32_t turn, const std::atomic<bool>& failed) {
+    for (int tries = 0; done.load(std::memory_order_acquire) != turn; ++tries) {
+      if (failed) return false;
+      if (tries > 256) std::this_thread::yield();
+    }
+    return true;
+  }
+
+  int64_t first_col_;            // columns of a self form are its rows
+  std::vector<int32_t> listed_;  // tiles so far, by block
+  std::vector<Tile> tiles_;
+};
+
+// A rectangle whose tiles write to rows only: each row block has one owner and no order is needed.
 template <class F>
 void for_each_row_tile(Workers& workers, int64_t row_blocks, int64_t col_blocks, F&& tile) {
   workers.for_each(row_blocks, [&](int64_t i, int worker) {

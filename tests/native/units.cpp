@@ -1,10 +1,14 @@
 // The engine's small pieces, one by one. Prints the accuracy that it finds.
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <numeric>
 #include <random>
 #include <set>
+#include <stdexcept>
+#include <thread>
 #include <utility>
 
 #include "cpu/pair_matrix.h"
@@ -20,45 +24,73 @@ void check(bool holds, const char* what) {
   std::exit(1);
 }
 
-// Runs everything in the caller's thread and counts the rounds; a lone task does not come here, and says so by its worker, 0.
-class CountingWorkers final : public Workers {
+// Threads that survive an exception, as torch's do.
+class CatchingWorkers final : public ThreadWorkers {
  public:
-  int rounds = 0;
-  int count() const override { return 2; }
+  using ThreadWorkers::ThreadWorkers;
+  std::atomic<bool> caught{false};
 
  private:
-  void run_all(const std::function<void(int)>& body) override {
-    ++rounds;
-    body(1);
+  void run_one(const std::function<void(int)>& body, int worker) override {
+    try {
+      body(worker);
+    } catch (const std::runtime_error&) {
+      caught = true;
+    }
   }
 };
 
-// Rounds of tiles, as a walk over a grid of blocks visits them.
-template <class Walk>
-std::vector<std::vector<std::pair<int64_t, int64_t>>> rounds_of(Walk&& walk) {
-  CountingWorkers workers;
-  std::vector<std::vector<std::pair<int64_t, int64_t>>> rounds;
-  int current = -1;
-  walk(workers, [&](int64_t i, int64_t j, int worker) {
-    if (worker == 0 || workers.rounds != current) rounds.emplace_back();
-    current = worker == 0 ? -1 : workers.rounds;
-    rounds.back().push_back({i, j});
-  });
-  return rounds;
+// The tiles that each block took part in, in the order they ran; dies where two tiles of one block run at a time.
+class Visits {
+ public:
+  Visits(int64_t blocks, int64_t first_col) : first_col_(first_col), busy_(blocks), tiles_(blocks) {}
+
+  void visit(int64_t i, int64_t j) {
+    enter(i, i, j);
+    if (first_col_ + j != i) enter(first_col_ + j, i, j);
+    std::this_thread::yield();
+    busy_[i] = false;
+    busy_[first_col_ + j] = false;
+  }
+  const std::vector<std::vector<std::pair<int64_t, int64_t>>>& tiles() const { return tiles_; }
+
+ private:
+  void enter(int64_t block, int64_t i, int64_t j) {
+    check(!busy_[block].exchange(true), "schedule: two tiles of a block at a time");
+    tiles_[block].push_back({i, j});
+  }
+  int64_t first_col_;
+  std::vector<std::atomic<bool>> busy_;
+  std::vector<std::vector<std::pair<int64_t, int64_t>>> tiles_;
+};
+
+// Every tile once, and every block's tiles in the same order for any number of threads.
+void check_schedule(const Schedule& schedule, int64_t blocks, int64_t first_col,
+                    const std::set<std::pair<int64_t, int64_t>>& expected) {
+  std::vector<std::vector<std::pair<int64_t, int64_t>>> order;
+  for (const int threads : {1, 2, 5}) {
+    ThreadWorkers workers(threads);
+    Visits visits(blocks, first_col);
+    schedule.run(workers, [&](int64_t i, int64_t j, int) { visits.visit(i, j); });
+    if (threads == 1) order = visits.tiles();
+    check(visits.tiles() == order, "schedule: the order depends on the threads");
+  }
+  std::multiset<std::pair<int64_t, int64_t>> seen;
+  for (int64_t block = 0; block < blocks; ++block)
+    for (const auto& tile : order[block])
+      if (tile.first == block) seen.insert(tile);
+  check(std::equal(seen.begin(), seen.end(), expected.begin(), expected.end()), "schedule: every tile once");
 }
 
-// `shared`: rows and columns are the same blocks.
-void check_rounds(const std::vector<std::vector<std::pair<int64_t, int64_t>>>& rounds,
-                  std::set<std::pair<int64_t, int64_t>> expected, bool shared) {
-  for (const auto& round : rounds) {
-    std::set<int64_t> rows, columns;
-    for (const auto& [i, j] : round) {
-      check(expected.erase({i, j}) == 1, "schedule: a tile twice, or one that is not there");
-      check(rows.insert(i).second && (shared ? i == j || rows.insert(j).second : columns.insert(j).second),
-            "schedule: a block twice in a round");
-    }
+// A tile that throws ends the walk: whoever waits for its blocks must not wait for ever.
+void check_failing_tile() {
+  for (int64_t bad = 0; bad < 8; ++bad) {
+    CatchingWorkers workers(3);
+    Schedule::triangle(8).run(workers, [&](int64_t i, int64_t j, int) {
+      if (i == bad && j == 7) throw std::runtime_error("bad tile");
+    });
+    check(workers.caught, "schedule: an exception is lost");
   }
-  check(expected.empty(), "schedule: every tile once");
 }
 
 void schedule() {
@@ -66,17 +98,15 @@ void schedule() {
     std::set<std::pair<int64_t, int64_t>> triangle;
     for (int64_t i = 0; i < blocks; ++i)
       for (int64_t j = i; j < blocks; ++j) triangle.insert({i, j});
-    check_rounds(rounds_of([&](Workers& w, auto tile) { for_each_triangle_tile(w, blocks, tile); }), triangle,
-                 true);
+    check_schedule(Schedule::triangle(blocks), blocks, 0, triangle);
     for (int64_t columns = 1; columns <= 9; ++columns) {
       std::set<std::pair<int64_t, int64_t>> rectangle;
       for (int64_t i = 0; i < blocks; ++i)
         for (int64_t j = 0; j < columns; ++j) rectangle.insert({i, j});
-      check_rounds(
-          rounds_of([&](Workers& w, auto tile) { for_each_rectangle_tile(w, blocks, columns, tile); }),
-          rectangle, false);
+      check_schedule(Schedule::rectangle(blocks, columns), blocks + columns, blocks, rectangle);
     }
   }
+  check_failing_tile();
 }
 
 void order() {
