@@ -11,13 +11,16 @@ namespace {
 
 bool mines(Mining mining) { return mining == Mining::hard || mining == Mining::semihard; }
 
+// With `active` only the triplets of anchors that have an active one.
 template <class T>
-std::vector<MinedTriplet> triplets_from_state(const TripletProblem& problem, const T* state) {
+std::vector<MinedTriplet> triplets_from_state(const TripletProblem& problem, const T* state,
+                                              const T* active = nullptr) {
   std::vector<MinedTriplet> mined;
   const Order& order = problem.input.order;
   const int64_t m = problem.input.query.rows;
   for (int64_t i = 0; i < m; ++i) {
     const int32_t q = order.query[i];
+    if (active && active[q] == T(0)) continue;
     if (problem.mining == Mining::hard) {
       if (state[q] >= T(0) && state[m + q] >= T(0))
         mined.push_back({q, static_cast<int32_t>(state[q]), static_cast<int32_t>(state[m + q])});
@@ -182,7 +185,7 @@ template <class T>
 void triplet_backward(const TripletProblem& problem, const TripletBackward<T>& io, Workers& workers) {
   if (many(problem)) return backward_many(problem, io, workers);
   if (mines(problem.mining))
-    return MinedTriplets(problem, triplets_from_state(problem, io.state), workers).gradient(io);
+    return MinedTriplets(problem, triplets_from_state(problem, io.state, io.active), workers).gradient(io);
   if (problem.soft) return AllTriplets<T, true>(problem, workers).backward(io);
   AllTriplets<T, false>(problem, workers).backward(io);
 }

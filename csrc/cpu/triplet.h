@@ -38,6 +38,7 @@ struct TripletBackward {
   const T* grad_sums;  // [M]
   const T* state;
   const uint8_t* live;
+  const T* active;  // [M], the last of forward's rows
   void* grad_query = nullptr;
   void* grad_gallery = nullptr;
 };

@@ -47,7 +47,8 @@ std::tuple<Tensor, Tensor> triplet_backward(Tensor grad_sums, Tensor x, Optional
   Tensor out_x = empty_rows(x, need_x),
          out_gallery = empty_rows(gallery.has_value() ? *gallery : x, need_gallery);
   with_accumulation_type(x, [&]<class T>() {
-    TripletBackward<T> io{const_data<T>(grad_sums), const_data<T>(state), const_data<uint8_t>(live)};
+    TripletBackward<T> io{const_data<T>(grad_sums), const_data<T>(state), const_data<uint8_t>(live),
+                          const_data<T>(rows) + 2 * x.size(0)};
     if (need_x) io.grad_query = out_x.mutable_data_ptr();
     if (need_gallery) io.grad_gallery = out_gallery.mutable_data_ptr();
     TorchWorkers workers;

@@ -111,10 +111,10 @@ Written run_triplet(const Problem& p, const TripletCase& c, Workers& workers) {
   triplet_forward<T>(problem, {rows.data(), state.data(), live.data()}, workers);
   const auto grad_sums = upstream<T>(1, p.m(), false);
   std::vector<uint8_t> grad_x = gradient_of(p.x.source), grad_y = gradient_of(p.y.source);
-  triplet_backward<T>(
-      problem,
-      {grad_sums.data(), state.data(), live.data(), grad_x.data(), p.self() ? nullptr : grad_y.data()},
-      workers);
+  triplet_backward<T>(problem,
+                      {grad_sums.data(), state.data(), live.data(), rows.data() + 2 * p.m(), grad_x.data(),
+                       p.self() ? nullptr : grad_y.data()},
+                      workers);
   Written w;
   w.keep_rows(rows);
   w.keep(state);
