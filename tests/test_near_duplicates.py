@@ -156,3 +156,20 @@ def test_norms(
     check_against_oracle(
         loss, options, inputs, upstream(130, generator), backend.device, tolerance, decided=0.05
     )
+
+
+@pytest.mark.parametrize("case", MAIN_CASES, ids=case_id)
+def test_norms_whose_squares_leave_fp32(case: Case, backend: Backend, generator: torch.Generator) -> None:
+    """Powers of two change nothing in unit rows, and divide their gradients."""
+    loss, options = case
+    labels = torch.randint(0, 30, (130,), generator=generator)
+    plain = Inputs(embed(labels, 20, generator).float(), labels).to(backend.device).leaves()
+    size = torch.exp2(torch.linspace(-90, 90, 130).round())[:, None].to(backend.device)
+    sized = replace(plain, embeddings=plain.embeddings.detach() * size).leaves()
+    values = [loss(inputs, **options, reduction="none") for inputs in (plain, sized)]
+    for value in values:
+        value.sum().backward()
+    torch.testing.assert_close(values[1], values[0], rtol=1e-6, atol=1e-7)
+    assert plain.embeddings.grad is not None
+    assert sized.embeddings.grad is not None
+    torch.testing.assert_close(sized.embeddings.grad * size, plain.embeddings.grad, rtol=1e-5, atol=1e-6)

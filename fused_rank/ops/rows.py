@@ -13,14 +13,15 @@ class PreparedRows:
     """Rows [M, D] ready for products, and the way back to the gradient of the tensor they came from."""
 
     rows: Tensor
-    norms: Tensor | None  # [M, 1]; infinite for a zero row
+    norms: tuple[Tensor, Tensor] | None  # two factors [M, 1]; the first is infinite for a zero row
     dtype: torch.dtype
 
     def gradient(self, grad: Tensor) -> Tensor:
         """Gradient of the original tensor, in its dtype."""
         if self.norms is not None:
             along = (grad * self.rows).sum(1, keepdim=True)
-            grad = (grad - along * self.rows) / self.norms
+            norm, scale = self.norms
+            grad = (grad - along * self.rows) / norm / scale
         return grad.to(self.dtype)
 
 
@@ -29,6 +30,11 @@ def prepare(x: Tensor, *, normalize: bool) -> PreparedRows:
     rows = x.detach().to(accumulation_dtype(x.dtype))
     if not normalize:
         return PreparedRows(rows, None, x.dtype)
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    norms = norms.masked_fill(norms == 0, torch.inf)
-    return PreparedRows(rows / norms, norms, x.dtype)
+    # In fp32 the squares of rows longer than 1e19 or shorter than 1e-19 leave the range: first a power of two comes out.
+    largest = rows.abs().amax(1, keepdim=True)
+    usual = (largest == 0) | ~largest.isfinite()
+    scale = torch.exp2(largest.masked_fill(usual, 1).log2().floor())
+    rows = rows / scale
+    norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    norm = norm.masked_fill(norm == 0, torch.inf)
+    return PreparedRows(rows / norm, (norm, scale), x.dtype)
