@@ -76,7 +76,7 @@ def _measure(options: argparse.Namespace, chosen: list[Case]) -> Run:
         for curve in curves.curves(options.full):
             sizes = [256, 512] if options.quick else [512, 1024, 2048, 4096, 8192, 16384]
             sizes += [32768] if options.full else []
-            run.points += curves.measure(curve, sizes, 60.0 if options.full else 12.0, _report)
+            run.points += curves.measure(curve, sizes, 60.0 if options.full else 6.0, _report)
     run.seconds = time.perf_counter() - started
     return run
 
@@ -84,7 +84,7 @@ def _measure(options: argparse.Namespace, chosen: list[Case]) -> Run:
 def _settings(options: argparse.Namespace) -> runner.Settings:
     if options.full:
         return runner.Settings(True, 15.0, time_limit=180.0, check_errors_to=8192, compiled_memory=True)
-    return runner.Settings(timing_budget=0.2 if options.quick else 3.0)
+    return runner.Settings(timing_budget=0.2 if options.quick else 2.0)
 
 
 def _show(run: Run, other: Run | None) -> None:
