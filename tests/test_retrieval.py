@@ -71,3 +71,17 @@ def test_close_vectors_have_the_right_neighbours(backend: Backend, generator: to
     d.fill_diagonal_(torch.inf)
     torch.testing.assert_close(d.gather(1, indices.cpu()), d.sort(1).values[:, :5], rtol=1e-5, atol=0)
     torch.testing.assert_close(values.cpu().double(), d.sort(1).values[:, :5], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+@pytest.mark.parametrize("dtype", list(TOLERANCES), ids=case_id)
+def test_a_row_and_its_copies_come_first_at_distance_zero(
+    metric: str, dtype: torch.dtype, backend: Backend, generator: torch.Generator
+) -> None:
+    rows = torch.randn(90, 40, generator=generator).to(dtype)
+    x = rows.repeat(2, 1).to(backend.device)
+    values, indices = retrieval.topk(x, x, 3, metric=metric)
+    first = torch.arange(90).repeat(2)
+    assert torch.equal(indices[:, :2].cpu(), torch.stack([first, first + 90], 1))
+    assert not values[:, :2].any()
+    assert (values[:, 2] > 0).all()

@@ -52,6 +52,8 @@ class DistanceTile {
     if (mirrored) mirror();
     suspects_.clear();
     for (int i = 0; i < rows_; ++i) to_metric(i);
+    if (diagonal_ && metric_ != Metric::dot)
+      for (int i = 0; i < rows_; ++i) row(i)[first + i] = T(0);  // from itself
     if (!x_.exact->all_finite || !y_.exact->all_finite) hide_lost();
   }
 
