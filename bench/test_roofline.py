@@ -1,0 +1,171 @@
+"""The roofline against arithmetic done by hand, and its counts of eager PyTorch against eager PyTorch."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+from torch.utils.flop_counter import FlopCounterMode
+
+from . import roofline_table
+from .cases import Case
+from .implementations import training
+from .roofline import (
+    COSTS,
+    EAGER,
+    GPUS,
+    Batch,
+    Cost,
+    Tile,
+    eager,
+    floor,
+    gradient,
+    listed,
+    plan,
+    rank,
+    rank_gradient,
+    seconds,
+    selection,
+    statistics,
+    strip_gradient,
+    symmetric_statistics,
+)
+
+H100, A100 = GPUS["H100"], GPUS["A100"]
+PAGE = Path(__file__).parent.parent / "docs" / "gpu.md"
+
+
+def test_statistics_in_fp32_on_an_h100() -> None:
+    found = floor(statistics("ranked_list", Batch(4096, 128, "fp32")), H100)
+    # u = 2 · 4096² · 128 = 4 294 967 296 FLOP, three times over at 494.7 TFLOP/s
+    assert found.product == pytest.approx(12_884_901_888 / 494.7e12)
+    assert found.product == pytest.approx(26.05e-6, rel=1e-3)
+    # distance 5, root 3, fold 7; splitting 2 · 128 · (1/64 + 1/64) = 8: 23 instructions for each of 16 777 216 pairs,
+    # of 132 · 128 · 1.83e9 = 30.92e12 a second
+    assert found.epilogue == pytest.approx(23 * 16_777_216 / 30.91968e12)
+    assert found.epilogue == pytest.approx(12.48e-6, rel=1e-3)
+    # the 2 MiB of columns once for each of 64 row blocks, 9.37 TB/s
+    assert found.l2 == pytest.approx(134_217_728 / 9.37e12)
+    assert found.hbm == pytest.approx(2_097_152 / 3.35e12)
+    assert found.seconds == found.product
+    assert found.bound == "product"
+
+
+def test_sixteen_bit_gradient_in_two_slices_on_an_a100() -> None:
+    found = floor(gradient("ranked_list", Batch(16384, 512, "bf16")), A100)
+    # u = 2 · 16384² · 512 = 274.9 GFLOP; S for each of two slices, C·X once for its high and once for its low part: 4u
+    assert found.product == pytest.approx(1_099_511_627_776 / 312e12)
+    assert found.product == pytest.approx(3.524e-3, rel=1e-3)
+    # distance 5, root 3, slope 10, high and low part 2, in each of two slices: 40 a pair,
+    # of 108 · 128 · 1.41e9 = 19.49e12 a second
+    assert found.epilogue == pytest.approx(40 * 268_435_456 / 19.49184e12)
+    # 16 MiB · 256 row blocks, for two S and one C·X
+    assert found.l2 == pytest.approx(3 * 4_294_967_296 / 7.2e12)
+    assert found.bound == "product"
+
+
+def test_special_functions_bind_when_there_are_enough_of_them() -> None:
+    batch, costs = Batch(4096, 128, "bf16"), dict(COSTS)
+    costs["ranked_list fold"] = Cost(
+        7, 6
+    )  # and one root: 7 of 16 lanes, 132 · 16 · 1.83e9 = 3.86e12 a second
+    found = floor(statistics("ranked_list", batch, costs=costs), H100)
+    assert found.epilogue == pytest.approx(7 * 16_777_216 / 3.86496e12)
+    assert found.bound == "epilogue"
+
+
+def test_exact_selection_issues_products_and_epilogue_from_the_same_schedulers() -> None:
+    found = floor(selection(Batch(4096, 128, "fp32")), H100)
+    # half of 4.295 GFLOP at 66.9 TFLOP/s, and (5 + 2 · 3) instructions for half of the pairs
+    assert found.product == pytest.approx(2_147_483_648 / 66.9e12)
+    assert found.epilogue == pytest.approx(11 * 8_388_608 / 30.91968e12)
+    assert found.seconds == pytest.approx(32.1e-6 + 2.98e-6, rel=1e-3)
+
+
+def test_ranks_cost_instructions_for_every_positive() -> None:
+    few, many = (floor(rank(Batch(4096, 128, "bf16", p), "rank"), H100).epilogue for p in (3, 63))
+    assert few == pytest.approx((5 + 3 * 3) * 16_777_216 / 30.91968e12)
+    assert many == pytest.approx((5 + 3 * 63) * 16_777_216 / 30.91968e12)
+    assert floor(rank(Batch(4096, 512, "bf16", 63), "rank"), H100).bound == "epilogue"
+
+
+def test_gradient_of_all_triplets_walks_twice() -> None:
+    batch = Batch(4096, 512, "fp32")
+    # own and other side, four slices of 128 and C·X each: 10u, on the FMA pipe
+    assert rank_gradient(batch, Tile(slice=128)).flop == 10 * batch.product
+    # 16 bit, slices of 256: 2 · (2 + 2 parts)
+    assert rank_gradient(Batch(4096, 512, "bf16")).flop == 8 * batch.product
+
+
+def test_eager_adds_its_parts() -> None:
+    found = floor(eager("ranked_list query", Batch(4096, 512, "bf16")), A100)
+    # 2u = 34.36 GFLOP at 19.5 TFLOP/s, widened to fp32; 303 bytes for each of 16.8 M pairs at 2.039 TB/s
+    assert found.product == pytest.approx(34_359_738_368 / 19.5e12)
+    assert found.hbm == pytest.approx(303 * 16_777_216 / 2.039e12)
+    assert found.seconds == pytest.approx(1.762e-3 + 2.493e-3, rel=1e-3)
+
+
+def test_mined_backward_reads_two_rows_an_edge() -> None:
+    batch = Batch(4096, 128, "bf16")
+    assert listed(batch, 8192).l2_bytes == 8192 * 2 * 128 * 2
+    both = plan("hard", batch)
+    assert [sweep.name for sweep in both] == ["selection", "listed pairs"]
+    assert seconds(both, H100) == sum(floor(sweep, H100).seconds for sweep in both)
+
+
+def test_alternatives() -> None:
+    batch, tile = Batch(16384, 512, "fp32"), Tile(slice=128)
+    assert symmetric_statistics("contrastive", batch).flop * 2 == statistics("contrastive", batch).flop
+    # four slices recompute S: 5u; a strip does not: 2u, and writes and reads 4 bytes a pair
+    sliced, strip = gradient("contrastive", batch, tile), strip_gradient("contrastive", batch, tile)
+    assert sliced.flop / strip.flop == 2.5
+    assert strip.l2_bytes == batch.bytes * 256 * 2 + 8 * batch.pairs
+
+
+class _Passes(TorchDispatchMode):
+    """Bytes of B×B tensors that the operators read and write."""
+
+    def __init__(self, smallest: int) -> None:
+        super().__init__()
+        self.smallest, self.bytes = smallest, 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            for value in tree_flatten((args, kwargs, out))[0]:
+                if isinstance(value, torch.Tensor) and value.numel() >= self.smallest:
+                    self.bytes += value.untyped_storage().nbytes()
+        return out
+
+
+@pytest.mark.parametrize("loss", EAGER)
+def test_passes_of_the_eager_oracle(loss: str) -> None:
+    name, _, gradient_rule = loss.partition(" ")
+    triplet = {"hard": "hard", "semihard": "semihard", "all": "all", "band": "semihard_all"}.get(name)
+    options = {"mining": triplet} if triplet else {"gradient": gradient_rule} if gradient_rule else {}
+    case = Case(loss, "triplet" if triplet else name, 96, 24, "early", options)  # type: ignore[arg-type]
+    step = training("eager", case)
+    with _Passes(96 * 96) as passes:
+        step()
+    with FlopCounterMode(display=False) as flop:
+        step()
+    assert round(passes.bytes / 96**2) == EAGER[loss][0]
+    assert flop.get_total_flops() == EAGER[loss][1] * 2 * 96 * 96 * 24
+
+
+def test_the_page_has_these_tables() -> None:
+    assert roofline_table.documentation() in PAGE.read_text(encoding="utf-8"), (
+        "docs/gpu.md is out of date: paste what `python -m bench.roofline --documentation` prints"
+    )
+
+
+def test_command_line_prints_every_loss(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["roofline", "--gpu", "A100", "--rows", "1024", "--dtype", "fp16"])
+    roofline_table.main()
+    shown = capsys.readouterr().out
+    assert "nothing is measured" in shown
+    assert all(f"\n{loss}:" in shown for loss in EAGER)
