@@ -3,16 +3,11 @@
 import argparse
 from typing import get_args
 
-from .roofline import (
-    GPUS,
+from .roofline import GPUS, Batch, Dtype, Gpu, Sweep, floor
+from .schemes import (
     LOSSES,
-    Batch,
-    Dtype,
-    Gpu,
-    Sweep,
     Tile,
     eager,
-    floor,
     gradient,
     one_pass,
     plan,
@@ -34,7 +29,7 @@ def loss_rows(gpu: Gpu) -> list[tuple[str, ...]]:
     rows = []
     for loss in LOSSES:
         for dtype in ("fp32", "bf16"):
-            batches = [Batch(*shape, dtype) for shape in SHAPES]  # type: ignore[arg-type]
+            batches = [Batch(*shape, dtype) for shape in SHAPES]
             rows.append((loss, dtype, *(_against_eager(loss, batch, gpu) for batch in batches)))
     return rows
 

@@ -12,15 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from . import roofline_table
 from .cases import Case
 from .implementations import training
-from .roofline import (
+from .roofline import GPUS, Batch, Cost, floor
+from .schemes import (
     COSTS,
     EAGER,
-    GPUS,
-    Batch,
-    Cost,
     Tile,
     eager,
-    floor,
     gradient,
     listed,
     plan,
