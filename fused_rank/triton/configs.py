@@ -1,0 +1,106 @@
+"""The one table of tile shapes, and what each dtype's products are made of.
+
+An entry ships only if ahead-of-time compilation shows no spills, shared memory within the limit and tensor-core instructions on
+every architecture that it is meant for.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from .launch import Specialisation, recording
+
+LIVE_TILE = 64  # rows and columns of an entry of the live map; statistics tiles are multiples of it, gradient tiles divide it
+SUM_BLOCK = 128  # rows per program of the kernels that finish rows
+_PRECISIONS = ("tf32x3", "ieee", "tf32")
+_PROGRAMS = 264  # enough to fill the largest machines twice
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Shape of a kernel's tile: rows × columns of pairs, `depth` features a step of the product."""
+
+    rows: int
+    columns: int
+    depth: int
+    num_warps: int
+    num_stages: int
+    features: int = 0  # of a gradient kept on chip
+
+    @property
+    def options(self) -> dict[str, int]:
+        """Keywords of `launch`."""
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages}
+
+
+# (kernel, bytes of an element) -> [(widest rows it is for, tiles)]
+_TABLE: dict[tuple[str, int], list[tuple[float, Tiles]]] = {
+    ("statistics", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
+    ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
+    ("gradient", 4): [
+        (64, Tiles(64, 32, 32, 4, 2, features=64)),
+        (float("inf"), Tiles(64, 32, 32, 8, 2, features=128)),
+    ],
+    ("gradient", 2): [
+        (64, Tiles(64, 64, 64, 4, 2, features=64)),
+        (128, Tiles(64, 64, 64, 8, 2, features=128)),
+        (float("inf"), Tiles(64, 64, 64, 8, 2, features=256)),
+    ],
+    ("selection", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
+    ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
+    ("rank", 4): [(float("inf"), Tiles(64, 64, 32, 4, 2, features=64))],
+    ("rank", 2): [(float("inf"), Tiles(64, 64, 64, 4, 2, features=64))],
+}
+
+
+def tiles(kernel: str, dtype: torch.dtype, width: int) -> Tiles:
+    """The shape that `kernel` runs with on rows [R, width] of `dtype`."""
+    entries = _TABLE[kernel, dtype.itemsize]
+    return next(shape for widest, shape in entries if width <= widest)
+
+
+def precision(dtype: torch.dtype, *, exact: bool = False) -> str:
+    """`input_precision` of a tile product; `exact` where equal distances must come out equal.
+
+    FUSED_RANK_FP32_PRECISION chooses for fp32 statistics and gradients: tf32x3 (fp32 accuracy on tensor cores), ieee, or tf32,
+    which truncates operands to ten bits.
+    """
+    if exact or dtype != torch.float32:
+        return "ieee"
+    chosen = os.environ.get("FUSED_RANK_FP32_PRECISION", "ieee" if torch.version.hip else "tf32x3")
+    if chosen not in _PRECISIONS:
+        raise ValueError(f"FUSED_RANK_FP32_PRECISION: expected one of {', '.join(_PRECISIONS)}, got {chosen!r}")
+    return chosen
+
+
+def splits(programs: int, tiles: int, most: int) -> int:
+    """How many programs share the columns of a row block, so that a small batch fills the machine.
+
+    Depends on the shape alone, never on the device: the same sums in the same order everywhere.
+    """
+    return max(1, min(-(-_PROGRAMS // max(programs, 1)), tiles, most))
+
+
+@lru_cache(maxsize=1)
+def shipped() -> list[Specialisation]:
+    """Every compilation that the operators ask for, over dtypes, width classes, metrics and forms.
+
+    Needs compiled kernels: not under TRITON_INTERPRET=1, where there is nothing to compile.
+    """
+    from .shipping import calls
+
+    found: dict[str, Specialisation] = {}
+    for label, call in calls():
+        with recording() as recorded:
+            call()
+        for one in recorded:
+            found.setdefault(one.key, _labelled(one, label))
+    return list(found.values())
+
+
+def _labelled(one: Specialisation, label: str) -> Specialisation:
+    values: dict[str, Any] = {name: getattr(one, name) for name in one.__slots__}
+    return Specialisation(**{**values, "label": label})
