@@ -13,6 +13,7 @@ from hypothesis import settings
 import fused_rank
 
 BACKENDS = ("cpp", "eager")  # a new backend joins every test by its name here
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # set in __init__.py where there is no GPU
 REQUIRED = [name for name in os.environ.get("FUSED_RANK_REQUIRE_BACKENDS", "").split(",") if name]
 
 settings.register_profile("fused_rank", max_examples=25, deadline=None, derandomize=True)
@@ -34,8 +35,12 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         pytest.fail(f"backend {name} is required and cannot serve: {reasons[0]}")
     if len(reasons) == len(fused_rank.backends()):
         pytest.skip(f"backend {name} cannot serve: {reasons[0]}")
+    if name == "triton" and INTERPRETED:
+        from .gpu import strict_interpreter
+
+        strict_interpreter.install()
     with fused_rank.use_backend(name):
-        yield Backend(name, "cuda" if name in ("triton", "cuda") else "cpu")
+        yield Backend(name, "cuda" if name == "cuda" or (name == "triton" and not INTERPRETED) else "cpu")
 
 
 @pytest.hookimpl(wrapper=True)
