@@ -29,7 +29,7 @@ import triton.runtime.interpreter as interpreter
 from triton.runtime.autotuner import Autotuner
 
 from . import strict_numbers as numbers
-from . import strict_reduce
+from . import strict_reduce, strict_types
 from .strict_memory import Launch, StrictError, named_tensors
 
 __all__ = ["StrictError", "install", "options"]
@@ -88,7 +88,8 @@ def _owner(name: str) -> tuple[Any, str]:
     if "." not in name:
         return interpreter, name
     owner, attribute = name.split(".")
-    return (Autotuner if owner == "Autotuner" else getattr(interpreter, owner)), attribute
+    elsewhere = {"Autotuner": Autotuner, "block_type": tl.block_type, "tensor": tl.tensor}
+    return elsewhere.get(owner) or getattr(interpreter, owner), attribute
 
 
 # what is replaced or relied on, and its parameters
@@ -123,6 +124,8 @@ KNOWN = {
     "_patch_lang": "fn",
     "Autotuner.run": "self args kwargs",
     "Autotuner.prune_configs": "self kwargs",
+    "block_type.__init__": "self element_ty shape",
+    "tensor.__init__": "self handle type",
 }
 
 
@@ -164,6 +167,8 @@ def _replacements() -> dict[str, Callable[..., Any]]:
         "_implicit_cvt": convert_argument,
         "_patch_lang": patch_language,
         "Autotuner.run": run_configuration,
+        "block_type.__init__": strict_types.make_type,
+        "tensor.__init__": strict_types.make_tensor,
     }
 
 
