@@ -36,7 +36,8 @@ def _product(c, y, j, f, columns, width, PRECISION: tl.constexpr):
     if y.rows.dtype.element_ty == tl.bfloat16:
         high = c.to(tl.bfloat16)
         low = (c - high.to(tl.float32)).to(tl.bfloat16)
-        return tl.dot(low, other, tl.dot(high, other))
+        sum_high = tl.dot(high, other, input_precision="ieee")
+        return tl.dot(low, other, sum_high, input_precision="ieee")
     elif y.rows.dtype.element_ty == tl.float16:
         return tl.dot(c, other.to(tl.float32), input_precision="tf32x3")
     else:
