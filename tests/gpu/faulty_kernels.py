@@ -52,6 +52,12 @@ def scalar_other(source, target, n):
 
 
 @triton.jit
+def scale(rows, p, target, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(target + i, tl.load(rows.values + i) * (p.factor + 1 - p.factor))
+
+
+@triton.jit
 def scatter(target, FAULT: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK)
     tl.store(target + i // 2, i if FAULT == "different values" else i // 2)

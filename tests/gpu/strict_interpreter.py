@@ -197,6 +197,8 @@ def init_arguments(self: Any, args: Any, kwargs: Any) -> Any:
 
 
 def convert_argument(arg: Any) -> Any:
+    if isinstance(arg, float):
+        return tl.tensor(interpreter.TensorHandle(np.array([arg], dtype=np.float32), tl.float32), tl.float32)
     if not hasattr(arg, "data_ptr"):
         return _original["_implicit_cvt"](arg)
     kind = tl.str_to_ty(triton.runtime.jit.mangle_type(arg), None)

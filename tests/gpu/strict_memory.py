@@ -8,7 +8,7 @@ Arguments that share memory share one record of who touched it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,11 +171,12 @@ class Launch:
             )
 
 
-def named_tensors(names: list[str], values: list[Any]) -> Iterator[tuple[int, str]]:
+def named_tensors(names: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[int, str]]:
     """id and name of every tensor among the arguments, those in tuples and descriptors too."""
     for name, value in zip(names, values, strict=False):
         if isinstance(value, tuple):
-            yield from named_tensors([f"{name}[{i}]" for i in range(len(value))], list(value))
+            fields = getattr(value, "_fields", range(len(value)))
+            yield from named_tensors([f"{name}.{field}" for field in fields], value)
         elif hasattr(value, "data_ptr"):
             yield id(value), name
         elif hasattr(value, "block_shape"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -114,6 +115,23 @@ def test_other_of_a_scalar_load_counts() -> None:
     target = torch.ones(1)
     kernels.scalar_other[(1,)](torch.ones(4), target, 3)
     assert target.item() == 0
+
+
+class Rows(NamedTuple):
+    values: torch.Tensor
+    size: int
+
+
+class Parameters(NamedTuple):
+    factor: float
+
+
+def test_arguments_in_tuples_are_known_by_name_and_numbers_are_fp32() -> None:
+    target = torch.zeros(8)
+    kernels.scale[(1,)](Rows(torch.ones(8), 8), Parameters(2.0**25), target, 8)
+    assert target.eq(0).all()  # 2²⁵ + 1 = 2²⁵
+    with pytest.raises(StrictError, match=r"element 7 of rows\.values, which has 7"):
+        kernels.scale[(1,)](Rows(torch.ones(7), 8), Parameters(1.0), target, 8)
 
 
 def test_arguments_may_share_memory_and_races_are_found_through_it() -> None:
