@@ -51,9 +51,40 @@ _TABLE: dict[tuple[str, int], list[tuple[float, Tiles]]] = {
     ],
     ("selection", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
     ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
-    ("rank", 4): [(float("inf"), Tiles(64, 64, 32, 4, 2, features=64))],
-    ("rank", 2): [(float("inf"), Tiles(64, 64, 64, 4, 2, features=64))],
+    ("strip", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
+    ("strip", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
+    ("strip_pull", 4): [(float("inf"), Tiles(64, 32, 0, 4, 2, features=64))],
+    ("strip_pull", 2): [(float("inf"), Tiles(64, 64, 0, 4, 2, features=64))],
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Shape of a kernel without a product: its constexprs by name."""
+
+    shape: dict[str, int]
+    num_warps: int
+    num_stages: int = 1
+
+    @property
+    def options(self) -> dict[str, int]:
+        """Keywords of `launch`."""
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages}
+
+
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+_ROWS = 16 if _INTERPRETED else 2  # of a program that ranks rows: the interpreter pays by the program
+_BLOCKS: dict[str, Blocks] = {
+    "rank": Blocks({"ROWS": _ROWS, "POSITIVES": 4, "COLUMNS": 256}, 4),
+    "topk": Blocks({"ROWS": _ROWS, "COLUMNS": 512}, 4),
+    "listed": Blocks({"PAIRS": 32, "DEPTH": 64}, 4),
+    "edges": Blocks({"ROWS": _ROWS, "EDGES": 16, "DEPTH": 64}, 4),
+}
+
+
+def blocks(kernel: str) -> Blocks:
+    """The shape that `kernel` runs with."""
+    return _BLOCKS[kernel]
 
 
 def tiles(kernel: str, dtype: torch.dtype, width: int) -> Tiles:

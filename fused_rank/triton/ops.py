@@ -7,9 +7,23 @@ from ..ops.options import Metric
 from ..ops.schemas import PAIR_CHANNELS, PAIR_STATE_ROWS
 from . import terms
 from .gradient import gallery_gradient, make_scales, query_gradient
+from .listed_ops import indexed_distance, indexed_distance_backward
 from .operand import Packed, pack
 from .order import LabelOrder, order_by_label
 from .statistics import statistics
+from .triplet_ops import mine_hard, mine_semihard, topk, triplet_backward, triplet_forward
+
+__all__ = [
+    "indexed_distance",
+    "indexed_distance_backward",
+    "mine_hard",
+    "mine_semihard",
+    "pair_backward",
+    "pair_forward",
+    "topk",
+    "triplet_backward",
+    "triplet_forward",
+]
 
 
 def _prepare(
