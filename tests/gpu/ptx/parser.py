@@ -124,8 +124,8 @@ def parse_operand(text: str) -> Operand:
         return Vector(tuple(parse_operand(item) for item in split_operands(text[1:-1])))
     if text.startswith("["):
         found = ADDRESS.match(text)
-        if not found:
-            raise PTXError(f"address {text}")
+        if not found:  # a tensor coordinate: parsed for its message only
+            return Vector(tuple(parse_operand(item) for item in split_operands(text[1:-1])))
         return Address(found.group(1), int(found.group(2) or "0", 0))
     if re.match(r"-?\d", text):
         return Immediate(text)

@@ -126,8 +126,8 @@ def land(block: Block, active: Active, left: int) -> None:
             warp = (pending.threads[done] // 32)[:, None]
             block.shared.end_fill(pending.place[done], pending.octets[done], warp, pending.text)
         if not done.all():
-            left_over = (pending.threads, pending.place, pending.octets, pending.group)
-            still.append(Copy(*(field[~done] for field in left_over), text=pending.text))
+            threads, place, octets, group, text = pending
+            still.append(Copy(threads[~done], place[~done], octets[~done], group[~done], text))
     block.copies = still
 
 
