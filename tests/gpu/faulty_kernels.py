@@ -58,6 +58,13 @@ def scale(rows, p, target, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def difference(x, u, y, v, target, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    left, right = tl.load(x + i), tl.load(y + i)
+    tl.store(target + i, left * tl.load(u + i) - right * tl.load(v + i))
+
+
+@triton.jit
 def scatter(target, FAULT: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK)
     tl.store(target + i // 2, i if FAULT == "different values" else i // 2)

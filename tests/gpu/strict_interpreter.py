@@ -3,9 +3,9 @@
 TRITON_INTERPRET=1 must be set before triton is imported; then `install()`, once per process. Caught, at the line
 of the kernel: accesses outside the tensor view that a pointer was made from, misalignment, races between programs
 (plain against plain or atomic), one store of different values to one element, signed overflow. Masked-off lanes
-of a load without `other` are NaN or the largest integer. bfloat16, tl.dot with its input precisions, reductions
-and ties compute as compiled code does. Programs run in an order shuffled by a seed; an autotuned kernel runs the
-configuration asked for. Not modelled: what the compiler makes of a kernel, and races inside one program.
+of a load without `other` are NaN or the largest integer. bfloat16, tl.dot with its input precisions, sums of
+products, reductions and ties compute as compiled code does. Programs run in an order shuffled by a seed; an autotuned
+kernel runs the configuration asked for. Not modelled: what the compiler makes of a kernel, races inside a program.
 
 It replaces internals of triton and therefore knows the versions it fits; on others `install()` raises.
 """
@@ -39,11 +39,16 @@ __all__ = ["StrictError", "install", "options"]
 class Options:
     seed: int | None  # of the program order; None: ascending
     configuration: int  # index, modulo their number, into the configurations of an autotuned kernel
+    contract: bool  # a·b + c rounds once, as compilers may choose; False: twice
 
 
 def _from_environment() -> Options:
     seed = os.environ.get("TRITON_STRICT_SEED", "0")
-    return Options(int(seed) if seed else None, int(os.environ.get("TRITON_STRICT_CONFIGURATION", "0")))
+    return Options(
+        int(seed) if seed else None,
+        int(os.environ.get("TRITON_STRICT_CONFIGURATION", "0")),
+        os.environ.get("TRITON_STRICT_CONTRACT", "1") == "1",
+    )
 
 
 current = _from_environment()
@@ -53,7 +58,7 @@ _original: dict[str, Callable[..., Any]] = {}
 
 @contextmanager
 def options(**changes: Any) -> Iterator[None]:
-    """Another `seed` or `configuration` inside the block."""
+    """Another `seed`, `configuration` or `contract` inside the block."""
     global current
     before = current
     current = replace(current, **changes)
@@ -147,8 +152,11 @@ def _min_dot_size(lhs: Any, rhs: Any) -> tuple[int, int, int]:
 
 def _replacements() -> dict[str, Callable[..., Any]]:
     builder = interpreter.InterpreterBuilder
-    wide = ("binary_op", "unary_op", "create_clampf", "create_fma", "create_rsqrt", "create_erf")
+    wide = ("unary_op", "create_clampf", "create_fma", "create_rsqrt", "create_erf")
     return {
+        "InterpreterBuilder.binary_op": numbers.in_fp32(
+            numbers.contracted(builder.binary_op, lambda: current.contract)
+        ),
         **{f"InterpreterBuilder.{name}": numbers.in_fp32(getattr(builder, name)) for name in wide},
         "InterpreterBuilder.cast_impl": numbers.cast(builder.cast_impl),
         "InterpreterBuilder.create_fp_to_fp": numbers.float_cast(builder.create_fp_to_fp),

@@ -57,6 +57,32 @@ def in_fp32(original: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+def contracted(original: Callable[..., Any], wanted: Callable[[], bool]) -> Callable[..., Any]:
+    """binary_op with a sum of a product rounded once, where `wanted`: compilers make a fused multiply-add of it."""
+
+    def binary_op(self: Any, lhs: Any, rhs: Any, op: Any) -> Any:
+        kind = lhs.data.dtype
+        if kind not in (np.float32, np.float64):
+            return original(self, lhs, rhs, op)
+        if op in (np.add, np.subtract) and rhs.data.dtype == kind and wanted():
+            sign = kind.type(-1 if op is np.subtract else 1)
+            if (factors := lhs.attr.get("product")) is not None:
+                return Handle(_fma(*factors, sign * rhs.data), lhs.dtype.scalar)
+            if (factors := rhs.attr.get("product")) is not None:
+                return Handle(_fma(sign * factors[0], factors[1], lhs.data), lhs.dtype.scalar)
+        result = original(self, lhs, rhs, op)
+        if op is np.multiply:
+            result.attr["product"] = (lhs.data, rhs.data)
+        return result
+
+    return binary_op
+
+
+def _fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    fma = interpreter._interpreter.fma_fp64 if c.dtype == np.float64 else interpreter._interpreter.fma_fp32
+    return fma(*np.broadcast_arrays(a, b, c))
+
+
 def cast(original: Callable[..., Any]) -> Callable[..., Any]:
     def cast_impl(self: Any, source: Any, target: Any) -> Any:
         from_bf16, to_bf16 = is_bf16(source), target.scalar == tl.bfloat16
