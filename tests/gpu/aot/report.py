@@ -10,15 +10,15 @@ from .targets import TARGETS
 PAGE = Path(__file__).parents[3] / "docs" / "gpu_counters.md"
 HEAD = """# What the GPU kernels compile to
 
-Written by `make gates`, which compiles every kernel that ships for each GPU below without having one, and refuses a kernel
-that spills registers, asks for more shared memory than there is, or lacks tensor-core instructions where its precision calls
-for them. These are counts from machine code compiled by Triton {triton}, not measurements.
+Written by `make gates`, which compiles every kernel that ships for each GPU below without having one, and refuses a
+kernel that spills registers, asks for more shared memory than there is, or lacks tensor-core instructions where its
+precision calls for them. These are counts from machine code compiled by Triton {triton}, not measurements.
 
 """
 EMULATED = """## Per pair, executed
 
-Counted while the compiled PTX ran in the emulator of `tests/gpu/ptx` on small batches: warp instructions and memory traffic
-for each pair of rows. Borders and prologues weigh more there than at size.
+Counted while the compiled PTX ran in the emulator of `tests/gpu/ptx` on small batches: warp instructions and memory
+traffic for each pair of rows. Borders and prologues weigh more there than at size.
 
 """
 COLUMNS = (
