@@ -85,6 +85,7 @@ def install() -> None:
     semantic = interpreter.interpreter_semantic
     _original["TritonSemantic.load"] = semantic.load
     semantic.load = semantic_load
+    semantic.broadcast_impl_value = strict_types.broadcast
     semantic.binary_op_sanitize_overflow_impl = numbers.check_overflow
     interpreter.interpreter_builder.codegen_fns["min_dot_size"] = _min_dot_size
 
@@ -125,6 +126,8 @@ KNOWN = {
     "ScanOps.generic_scan": "self input",
     "TritonSemantic.load": "self ptr mask other cache_policy is_volatile",
     "TritonSemantic.binary_op_sanitize_overflow_impl": "self lhs rhs binary_op",
+    "TritonSemantic.broadcast_impl_value": "self lhs rhs",
+    "_get_np_dtype": "tt_dtype",
     "_implicit_cvt": "arg",
     "_patch_lang": "fn",
     "Autotuner.run": "self args kwargs",
@@ -172,6 +175,7 @@ def _replacements() -> dict[str, Callable[..., Any]]:
         "InterpretedFunction.__call__": call_device_function,
         "ReduceOps.apply_impl": strict_reduce.reduce,
         "ScanOps.generic_scan": strict_reduce.generic_scan,
+        "_get_np_dtype": strict_types.np_dtype,
         "_implicit_cvt": convert_argument,
         "_patch_lang": patch_language,
         "Autotuner.run": run_configuration,
