@@ -177,3 +177,18 @@ def test_most_queries_are_decided_and_both_parts_of_a_loss_matter(name: str, see
     positive, negative = batch.masks
     for margin, pairs in ((0.8, positive), (1.0, negative), (1.2, negative)):
         assert 0.05 < (d[pairs] < margin).double().mean() < 0.97
+
+
+def test_what_one_backend_does_not_serve_is_wrong_only_where_all_were_tried() -> None:
+    served = selfcheck.Cell(checks.Difference(0.0, 1.0))
+    cells = {torch.float32: served, torch.float64: selfcheck.Cell()}
+    lines = [selfcheck.Line("mining.hard", "narrow", cells=cells)]
+    assert selfcheck.verdict(lines, complete=True) == ["mining.hard in float64: nothing ran"]
+    assert selfcheck.verdict(lines, complete=False) == []
+    nothing = [selfcheck.Line("topk", "narrow", cells=dict.fromkeys(cells, selfcheck.Cell()))]
+    assert selfcheck.verdict(nothing, complete=False) == ["topk: nothing ran"]
+
+
+def test_an_error_that_is_not_a_number_fails() -> None:
+    assert selfcheck.Cell(checks.Difference(float("nan"), 1.0)).failed
+    assert not selfcheck.Cell(checks.Difference(0.5, 1.0)).failed

@@ -127,7 +127,7 @@ def _launches() -> int:
 def table(lines: list[Line]) -> str:
     """The lines as text, failures explained below."""
     dtypes = list(lines[0].cells)
-    names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+    names = [_name(dtype) for dtype in dtypes]
     rows = [["operation", "backend", "default", "ran", "kernels", *names, "s"]]
     for line in lines:
         cells = [line.cells[dtype].text for dtype in dtypes]
@@ -142,26 +142,35 @@ def table(lines: list[Line]) -> str:
     for line in lines:
         for dtype, cell in line.cells.items():
             if cell.problem:
-                text.append(f"{line.operation}, {line.backend}, {dtype}: {cell.problem}")
+                text.append(f"{line.operation}, {line.backend}, {_name(dtype)}: {cell.problem}")
     return "\n".join(text)
 
 
-def verdict(lines: list[Line]) -> list[str]:
-    """What is wrong, one sentence each; empty where all is well."""
-    wrong = [
-        f"{line.operation} in {str(dtype).removeprefix('torch.')} under {line.backend}"
-        for line in lines
-        for dtype, cell in line.cells.items()
-        if cell.failed
-    ]
-    checked = {(line.operation, dtype) for line in lines for dtype, cell in line.cells.items() if cell.worst}
-    every = {(line.operation, dtype): None for line in lines for dtype in line.cells}
-    wrong += [
-        f"{operation} in {str(dtype).removeprefix('torch.')}: nothing ran"
-        for operation, dtype in every
-        if (operation, dtype) not in checked
-    ]
+def verdict(lines: list[Line], complete: bool = True) -> list[str]:
+    """What is wrong, one sentence each; empty where all is well.
+
+    With all backends at hand (`complete`) something must serve every operation in every dtype; with some of them, every
+    operation in some dtype.
+    """
+    wrong: list[str] = []
+    ran: set[tuple[str, torch.dtype | None]] = set()
+    for line in lines:
+        for dtype, cell in line.cells.items():
+            if cell.failed:
+                wrong.append(f"{line.operation} in {_name(dtype)} under {line.backend}")
+            if cell.failed or cell.worst:
+                ran |= {(line.operation, dtype), (line.operation, None)}
+    for operation in dict.fromkeys(line.operation for line in lines):
+        if not complete and (operation, None) not in ran:
+            wrong.append(f"{operation}: nothing ran")
+        elif complete:
+            missing = [dtype for dtype in lines[0].cells if (operation, dtype) not in ran]
+            wrong += [f"{operation} in {_name(dtype)}: nothing ran" for dtype in missing]
     return wrong
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -187,7 +196,7 @@ def main(options: argparse.Namespace) -> int:
     print(_introduction(device, there))
     lines = run(device, options.backend or able(device))
     print(table(lines))
-    wrong = verdict(lines)
+    wrong = verdict(lines, complete=options.backend is None and dispatch.forced() is None)
     print(
         f"\n{len(lines)} checks in {time.perf_counter() - started:.0f} s: "
         + ("FAILED" if wrong else "all agree with fp64")
@@ -218,7 +227,16 @@ def _introduction(device: torch.device, gpu: bool) -> str:
     shapes = ", ".join(f"{m}×{n or m}×{width}" for m, n, width in SHAPES)
     return (
         f"fused_rank selfcheck {where}. Every operation against its definition in fp64, shapes {shapes}."
-        " Shown is the error nearest to what is allowed.\n"
+        f" Shown is the error nearest to what is allowed.\n{_absent(device)}"
+    )
+
+
+def _absent(device: torch.device) -> str:
+    """Why the other backends of the device are not checked, a line each."""
+    return "".join(
+        f"{name} is not checked: {backend.missing}\n"
+        for name, backend in dispatch.BACKENDS.items()
+        if backend.missing is not None and backend.device_type in (None, device.type)
     )
 
 
