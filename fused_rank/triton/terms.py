@@ -86,8 +86,8 @@ def _streamed_start(BM: tl.constexpr, p):
 def _positive_sums(d, excess, mask, p):
     h = tl.maximum(d - p.border, 0.0)
     w = tl.exp(p.temperature_pos * (h - excess))
-    counted = mask & ((h > 0.0) | (p.all_positives > 0.0))
-    return tl.sum(tl.where(mask, w * h, 0.0), 1), tl.sum(tl.where(counted, w, 0.0), 1)
+    counted = tl.where(h > 0.0, w, w * p.all_positives)
+    return tl.sum(tl.where(mask, w * h, 0.0), 1), tl.sum(tl.where(mask, counted, 0.0), 1)
 
 
 @triton.jit

@@ -1,0 +1,45 @@
+"""Every kind of call the operators serve, on small tensors: what `configs.shipped` records to list the compilations that ship."""
+
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from . import ops
+
+Call = tuple[str, Callable[[], object]]
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+WIDTHS = (64, 128, 512)  # one of each width class, all multiples of 16 as embeddings are
+_RANKED_LIST = {
+    "bounded": [1.2, 0.4, 10.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0],
+    "streamed": [1.2, 0.4, 130.0, 90.0, 1.0, 1.0, 1.0, 0.0, 0.0],
+}
+_PAIR_TERMS = [("ranked_list", _RANKED_LIST["bounded"]), ("ranked_list", _RANKED_LIST["streamed"]), ("contrastive", [0.0, 1.0, 2.0])]
+
+
+def calls() -> Iterator[Call]:
+    """(label, call) of each."""
+    for dtype, width in product(DTYPES, WIDTHS):
+        x, gallery = torch.zeros(192, width, dtype=dtype), torch.zeros(128, width, dtype=dtype)
+        forms = {"self": (x, torch.zeros(192), None, None), "two-set": (x, torch.zeros(192), gallery, torch.zeros(128))}
+        for form, given in forms.items():
+            where = f"{form} {str(dtype).removeprefix('torch.')} {width}"
+            yield from _pair_calls(where, given)
+
+
+def _pair_calls(where: str, given: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> Iterator[Call]:
+    for (term, params), (fused, query_only) in product(_PAIR_TERMS, (("query", True), ("none", False))):
+
+        def train(
+            term: str = term, params: list[float] = params, fused: str = fused, query_only: bool = query_only
+        ) -> object:
+            results, *kept = ops.pair_forward(*given, term, params, "euclidean", True, fused)
+            grads = results[: results.shape[0] // 3]
+            two_set = given[2] is not None and not query_only
+            return ops.pair_backward(
+                grads, *given, term, params, "euclidean", True, query_only, *kept, True, two_set
+            )
+
+        yield f"{term} {fused} {where}", train
