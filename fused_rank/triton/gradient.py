@@ -107,7 +107,7 @@ def gradient_kernel(
 def scale_kernel(
     state, grads, index, scales, p, rows, TERM: tl.constexpr, KEEP: tl.constexpr, CHANNELS: tl.constexpr, BM: tl.constexpr
 ):
-    """What slopes need of each query, [scale members, M] in sorted order, from state and upstream in original order."""
+    """What slopes need of each query in `index`, [scale members, M], from state and upstream in original order."""
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     at = tl.load(index + i, mask=i < rows, other=0)
     inside = i < rows
@@ -122,19 +122,20 @@ def scale_kernel(
         tl.store(scales + tl.cast(m * rows, tl.int64) + i, scale[m], mask=inside)
 
 
-def make_scales(query: Operand, state: Tensor, grads: Tensor, term: Term, params: tuple[float, ...]) -> Tensor:
-    """Scales [members, M] in sorted order, from state [S, M] and upstream gradients [C, M]."""
-    scales = grads.new_empty(term.scale_members, query.size)
+def make_scales(index: Tensor, state: Tensor, grads: Tensor, term: Term, params: tuple[float, ...]) -> Tensor:
+    """Scales [members, M] of the queries `index` [M], from state [S, M] and upstream gradients [C, M]."""
+    queries = index.shape[0]
+    scales = grads.new_empty(term.scale_members, queries)
     launch(
         scale_kernel,
-        (triton.cdiv(query.size, SUM_BLOCK),),
+        (triton.cdiv(queries, SUM_BLOCK),),
         {
             "state": state,
             "grads": grads,
-            "index": query.side.index,
+            "index": index,
             "scales": scales,
             "p": params,
-            "rows": query.size,
+            "rows": queries,
         },
         {"TERM": term, "KEEP": state.shape[0], "CHANNELS": grads.shape[0], "BM": SUM_BLOCK},
         num_warps=4,

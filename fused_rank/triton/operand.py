@@ -41,18 +41,21 @@ class Operand:
     def width(self) -> int:
         return self.source.shape[1]
 
-    def gradient(self, sums: Tensor) -> Tensor:
-        """Gradient of the source [R, D], in its dtype, from that of the (normalised) rows, fp32 [R, D].
+    def project(self, grad: Tensor) -> Tensor:
+        """From the gradient of the (normalised) rows [R, D] to that of the source; NaN for rows that are lost.
 
         Through x̂ = x / |x|: (g − x̂ (x̂ · g)) / |x|, nothing for a zero row.
         """
-        grad = sums
         if self.inverse_norm is not None:
             inverse = self.inverse_norm.unsqueeze(1)
-            unit = self.source.double() * inverse
-            grad = grad.double()
-            grad = inverse * (grad - (unit * grad).sum(1, keepdim=True) * unit)
-        return grad.to(self.source.dtype).masked_fill_(self.lost.unsqueeze(1), torch.nan)
+            unit = self.source.double().mul_(inverse)
+            along = (unit * grad).sum(1, keepdim=True)
+            grad = inverse * (grad - along * unit)
+        return grad.masked_fill(self.lost.unsqueeze(1), torch.nan)
+
+    def gradient(self, grad: Tensor) -> Tensor:
+        """The same in the source's dtype."""
+        return self.project(grad).to(self.source.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from ..ops.schemas import PAIR_CHANNELS, PAIR_STATE_ROWS
 from . import terms
 from .gradient import gallery_gradient, make_scales, query_gradient
 from .listed_ops import indexed_distance, indexed_distance_backward
+from .one_pass import statistics_and_gradient
 from .operand import Packed, pack
 from .order import LabelOrder, order_by_label
 from .statistics import statistics
@@ -50,7 +51,13 @@ def pair_forward(
     unit_rows = normalize or metric == "cosine"
     packed, order = _prepare(x, labels, gallery, gallery_labels, unit_rows)
     kernels, values = terms.of(term, params, metric, unit_rows)
-    found = statistics(packed, order, kernels, values, metric, PAIR_CHANNELS[term], PAIR_STATE_ROWS[term])
+    arguments = (packed, order, kernels, values, metric, PAIR_CHANNELS[term], PAIR_STATE_ROWS[term])
+    if fused == "query":
+        if not kernels.separable:
+            raise ValueError(f"{term} cannot be fused with these parameters")
+        found, unit = statistics_and_gradient(*arguments)
+        return *found, unit, unit.new_empty(0)
+    found = statistics(*arguments)
     nothing = found.results.new_empty(0)
     return *found, nothing, nothing.clone()
 
@@ -78,10 +85,12 @@ def pair_backward(
     need_gallery = need_gallery and gallery is not None
     if not (need_x or need_gallery):
         return grad_x, grad_gallery
+    if unit.numel() > 0:
+        return (grad_sums[0].unsqueeze(1) * unit).to(x.dtype), grad_gallery
     unit_rows = normalize or metric == "cosine"
     packed, order = _prepare(x, labels, gallery, gallery_labels, unit_rows)
     kernels, values = terms.of(term, params, metric, unit_rows)
-    scales = make_scales(packed.query, state, grad_sums, kernels, values)
+    scales = make_scales(packed.query.side.index, state, grad_sums, kernels, values)
     if need_x:
         both = not query_only
         grad_x = query_gradient(packed, order, kernels, values, metric, scales, live, both_ends=both)

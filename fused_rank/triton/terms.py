@@ -24,6 +24,7 @@ class Term:
     name: str
     row_members: int
     scale_members: int
+    separable: bool  # slopes at `unit` times the first two scale members are slopes: the gradient can come before the statistics
     start: Any  # (BM, p) -> row of nothing
     fold_positive: Any  # (row, d, mask, p) -> row
     fold_negative: Any
@@ -223,6 +224,7 @@ def _ranked_list(name: str, members: int, *functions: Any) -> Term:
         name,
         members,
         6,
+        members == 4,
         start,
         fold_positive,
         fold_negative,
@@ -340,6 +342,7 @@ CONTRASTIVE = Term(
     "contrastive",
     4,
     2,
+    True,
     _contrastive_start,
     _contrastive_fold_positive,
     _contrastive_fold_negative,
