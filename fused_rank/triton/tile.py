@@ -46,8 +46,9 @@ def inner_products(x, y, i, j, rows, columns, width, PRECISION: tl.constexpr, BK
     """x̂_i · ŷ_j [BM, BN], of rows times their factors: the `dot` metric, for operands that are not centred."""
     out = products(x, y, i, j, rows, columns, width, PRECISION, BK)
     if is_half(x):
-        out *= tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None]
-        out *= tl.load(y.inverse + j, mask=j < columns, other=0.0)[None, :]
+        factor = tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None]
+        # one product of the factors, so that x · y and y · x have the same bits
+        out *= factor * tl.load(y.inverse + j, mask=j < columns, other=0.0)[None, :]
     return out
 
 
@@ -79,13 +80,15 @@ def first_set(flags, after):
 @triton.jit
 def difference(x, y, i, j, k, rows, width):
     """x_i − y_j at features k, for rows i and one column j: [I, K]; exactly 0 for copies."""
-    delta = load_rows(x.rows, i, k, rows, width).to(tl.float32)
+    raw = load_rows(x.rows, i, k, rows, width).to(tl.float32)
     other = load_row(y.rows, j, k, width).to(tl.float32)
-    delta -= other[None, :]
+    delta = raw - other[None, :]
     if is_half(x):
-        own = tl.load(x.inverse + i, mask=i < rows, other=0.0)
-        # not x·u − y·v, which a fused multiply-add would make non-zero for copies
-        return delta * own[:, None] + (own - tl.load(y.inverse + j))[:, None] * other[None, :]
+        own = tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None]
+        theirs = tl.load(y.inverse + j)
+        # Not x·u − y·v, which a fused multiply-add would make non-zero for copies; and y − x has the same bits as x − y.
+        middle = 0.5 * (raw + other[None, :])
+        return delta * (0.5 * (own + theirs)) + (own - theirs) * middle
     low = load_rows(x.low, i, k, rows, width) - load_row(y.low, j, k, width)[None, :]
     return delta + low
 
