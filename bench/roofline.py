@@ -7,6 +7,7 @@ largest is its floor. Eager kernels run one after another, so theirs is the sum.
     python -m bench.roofline --gpu H100 --rows 16384 --width 512 --dtype bf16
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,8 +91,7 @@ class Sweep:
     """The work of one walk over the pairs."""
 
     name: str
-    pipe: Pipe
-    flop: float  # as executed: tf32x3 counts three times
+    flop: Mapping[Pipe, float]  # as executed: tf32x3 counts three times
     epilogue: Cost  # of all pairs together
     l2_bytes: float
     hbm_bytes: float
@@ -116,12 +116,13 @@ class Floor:
 
 def floor(sweep: Sweep, gpu: Gpu) -> Floor:
     """The least seconds of the sweep on the GPU."""
-    product = sweep.flop / {"fma": gpu.fma, "tf32": gpu.tf32, "half": gpu.half}[sweep.pipe]
+    peaks: dict[Pipe, float] = {"fma": gpu.fma, "tf32": gpu.tf32, "half": gpu.half}
+    product = sum(flop / peaks[pipe] for pipe, flop in sweep.flop.items())
     epilogue = max(sweep.epilogue.instructions / gpu.issue, sweep.epilogue.special / gpu.special)
     l2, hbm = sweep.l2_bytes / gpu.l2, sweep.hbm_bytes / gpu.hbm
     if not sweep.overlaps:
         return Floor(product, epilogue, l2, hbm, product + epilogue + l2 + hbm)
-    computing = product + epilogue if sweep.pipe == "fma" else max(product, epilogue)  # FMAs are issued too
+    computing = product + epilogue if "fma" in sweep.flop else max(product, epilogue)  # FMAs are issued too
     return Floor(product, epilogue, l2, hbm, max(computing, l2, hbm))
 
 

@@ -1,27 +1,33 @@
 """The roofline as tables: for the documentation, and for any one shape on the terminal."""
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 from .roofline import GPUS, Batch, Dtype, Gpu, Sweep, floor
 from .schemes import (
     LOSSES,
-    Tile,
     eager,
     gradient,
     one_pass,
     plan,
     seconds,
+    selection,
     statistics,
     strip_gradient,
     symmetric_statistics,
+    tile_of,
 )
 from .table import markdown, terminal
 
+PAGE = Path(__file__).parent.parent / "docs" / "gpu.md"
+BEGIN, END = "<!-- roofline:begin -->", "<!-- roofline:end -->"
 SHAPES = [(rows, width) for width in (128, 512) for rows in (4096, 16384, 65536)]
 COLUMNS = ("sweep", "product", "epilogue", "L2", "HBM", "floor", "bound by")
 LOSS_COLUMNS = ("loss", "dtype", *(f"{rows}×{width}" for rows, width in SHAPES))
-CHOICE_COLUMNS = ("sweep", "dtype", *LOSS_COLUMNS[2:])
+CHOICE_SHAPES = [(16384, 128), (16384, 512)]
+CHOICE_COLUMNS = ("sweep", "dtype", *(f"{rows}×{width}" for rows, width in CHOICE_SHAPES))
 
 
 def loss_rows(gpu: Gpu) -> list[tuple[str, ...]]:
@@ -35,15 +41,26 @@ def loss_rows(gpu: Gpu) -> list[tuple[str, ...]]:
 
 
 def choice_rows(gpu: Gpu) -> list[tuple[str, ...]]:
-    """The schemes that were weighed against each other, of the ranked list loss."""
+    """The schemes that were weighed against each other, with what binds each."""
     rows = []
-    for dtype in get_args(Dtype)[:2]:
-        tile = _tile(dtype)
-        for scheme in (statistics, symmetric_statistics, one_pass, gradient, strip_gradient):
-            sweeps = [scheme("ranked_list", Batch(*shape, dtype), tile) for shape in SHAPES]
-            cells = (f"{_time(floor(s, gpu).seconds)} {floor(s, gpu).bound}" for s in sweeps)
-            rows.append((sweeps[0].name, dtype, *cells))
+    for dtype in ("fp32", "bf16"):
+        for schemes in zip(*(_weighed(Batch(*shape, dtype)) for shape in CHOICE_SHAPES), strict=True):
+            floors = [floor(scheme, gpu) for scheme in schemes]
+            cells = (f"{_time(found.seconds)} {found.bound}" for found in floors)
+            rows.append((schemes[0].name, dtype, *cells))
     return rows
+
+
+def _weighed(batch: Batch) -> list[Sweep]:
+    statistic, slope, select = (tile_of(kernel, batch) for kernel in ("statistics", "gradient", "selection"))
+    found = [
+        *(scheme("ranked_list", batch, statistic) for scheme in (statistics, symmetric_statistics)),
+        *(scheme("ranked_list", batch, slope) for scheme in (gradient, strip_gradient, one_pass)),
+        selection(batch, select),
+    ]
+    if batch.dtype == "fp32":
+        found.append(replace(selection(batch, select, exact=False), name="selection, tf32x3"))
+    return found
 
 
 def sweep_rows(sweeps: list[Sweep], gpu: Gpu) -> list[tuple[str, ...]]:
@@ -60,13 +77,19 @@ def documentation() -> str:
     """The block between the roofline marks of docs/gpu.md."""
     blocks = []
     for gpu in GPUS.values():
-        blocks += [f"**{gpu.name}**, ours / eager:", markdown(LOSS_COLUMNS, loss_rows(gpu), 2)]
-    for gpu in GPUS.values():
-        blocks += [
-            f"**{gpu.name}**, schemes of the ranked list loss, and what binds:",
-            markdown(CHOICE_COLUMNS, choice_rows(gpu), 2),
-        ]
+        blocks += [f"{gpu.name}, ms on paper, ours / eager:", markdown(LOSS_COLUMNS, loss_rows(gpu), 2)]
+    columns = CHOICE_COLUMNS[:2] + tuple(f"{gpu} {shape}" for gpu in GPUS for shape in CHOICE_COLUMNS[2:])
+    both = zip(*(choice_rows(gpu) for gpu in GPUS.values()), strict=True)
+    rows = [(*first, *second[2:]) for first, second in both]
+    blocks += ["Schemes that were weighed, ms on paper and what binds:", markdown(columns, rows, 2)]
     return "\n\n".join(blocks)
+
+
+def write(page: Path) -> None:
+    """Put the block into the page, between its marks."""
+    text = page.read_text(encoding="utf-8")
+    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    page.write_text(f"{text[:begin]}\n{documentation()}\n{text[end:]}", encoding="utf-8")
 
 
 def main() -> None:
@@ -76,10 +99,10 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--dtype", default="fp32", choices=get_args(Dtype))
     parser.add_argument("--positives", type=int, default=3, help="of each row")
-    parser.add_argument("--documentation", action="store_true", help="the tables of docs/gpu.md")
+    parser.add_argument("--write", action="store_true", help="renew the tables of docs/gpu.md")
     options = parser.parse_args()
-    if options.documentation:
-        print(documentation())
+    if options.write:
+        write(PAGE)
         return
     gpu = GPUS[options.gpu]
     batch = Batch(options.rows, options.width, options.dtype, options.positives)
@@ -92,10 +115,6 @@ def main() -> None:
 def _against_eager(loss: str, batch: Batch, gpu: Gpu) -> str:
     ours, theirs = seconds(plan(loss, batch), gpu), seconds([eager(loss, batch)], gpu)
     return f"{_time(ours)} / {_time(theirs)}"
-
-
-def _tile(dtype: Dtype) -> Tile:
-    return Tile(slice=128 if dtype == "fp32" else 256)
 
 
 def _time(value: float) -> str:

@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
-from .roofline import Batch, Cost, Gpu, Pipe, Sweep, floor
+import torch
+
+from fused_rank.triton.configs import blocks, tiles
+
+from .roofline import Batch, Cost, Dtype, Gpu, Pipe, Sweep, floor
 
 TF32X3 = 3  # tensor-core products for one of fp32 accuracy
+TORCH_DTYPES: Mapping[Dtype, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,12 @@ class Tile:
     rows: int = 64
     columns: int = 64
     slice: int = 256
+
+
+def tile_of(kernel: str, batch: Batch) -> Tile:
+    """What the Triton kernel runs with."""
+    found = tiles(kernel, TORCH_DTYPES[batch.dtype], batch.width)
+    return Tile(found.rows, found.columns, found.features or batch.width)
 
 
 # Counted by hand from the formulas, one instruction an operation, masks of mixed tiles and addressing left out:
@@ -53,10 +68,8 @@ LOSSES = tuple(EAGER)
 def eager(loss: str, batch: Batch) -> Sweep:
     """The dense oracle: fp32 products, then passes over B×B tensors."""
     per_pair, products = EAGER[loss]
-    nothing = Cost(0)
-    return Sweep(
-        "eager", "fma", products * batch.product, nothing, 0.0, per_pair * batch.pairs, overlaps=False
-    )
+    flop: dict[Pipe, float] = {"fma": products * batch.product}
+    return Sweep("eager", flop, Cost(0), 0.0, per_pair * batch.pairs, overlaps=False)
 
 
 def statistics(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
@@ -73,16 +86,17 @@ def symmetric_statistics(
 
 
 def gradient(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
-    """Row-owned: S once for every slice of D, then C·X_J; 16-bit coefficients as high and low parts."""
+    """Row-owned: S once for every slice of D, then C·X_J."""
     epilogue = _metric(costs) + costs[f"{term} slope"] + costs["split"]
     slices = ceil(batch.width / tile.slice)
     return _walk("gradient", batch, tile, costs, epilogue, scores=slices, products=1)
 
 
 def strip_gradient(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
-    """The alternative for wide D: S once, a strip of C written to L2 and read back by a second product."""
+    """The alternative for wide D: S once, a strip of C written to L2 and read back for each slice of D."""
     whole = gradient(term, batch, replace(tile, slice=batch.width), costs)
-    return replace(whole, name="gradient, strip", l2_bytes=whole.l2_bytes + 8.0 * batch.pairs)
+    passes = 1 + ceil(batch.width / tile.slice)
+    return replace(whole, name="gradient, strip", l2_bytes=whole.l2_bytes + 4.0 * passes * batch.pairs)
 
 
 def one_pass(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
@@ -90,45 +104,64 @@ def one_pass(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[str, C
     return replace(gradient(term, batch, tile, costs), name="one pass")
 
 
-def selection(batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
+def selection(
+    batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS, exact: bool = True
+) -> Sweep:
     """Symmetric, ½u, exact fp32 products so that ties are ties; both ends of a tile folded."""
     epilogue = costs["distance"] + costs["select"] * 2
-    return _walk("selection", batch, tile, costs, epilogue, scores=1, share=0.5, exact=True)
+    return _walk("selection", batch, tile, costs, epilogue, scores=1, share=0.5, exact=exact)
 
 
-def rank(batch: Batch, step: str, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
-    """Row-owned, 1u, exact: each pair meets the row's P positives; `step` is "rank" or "hinge"."""
-    epilogue = costs["distance"] + costs[step] * batch.positives
-    epilogue += costs["root"] if step == "hinge" else Cost(0)
-    return _walk("rank", batch, tile, costs, epilogue, scores=1, exact=True)
+def strip(batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS, close: bool = False) -> Sweep:
+    """Squared distances of all pairs, a strip at a time, exact; with `close` a byte more for the backward pass."""
+    filled = _walk("strip", batch, tile, costs, costs["distance"] + Cost(1), scores=1, exact=True)
+    return replace(filled, l2_bytes=filled.l2_bytes + (5.0 if close else 4.0) * batch.pairs)
 
 
-def rank_gradient(batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
-    """Of all triplets and the band: own side and other side, each S per slice of D and C·X_J."""
-    epilogue = _metric(costs) + costs["rank"] * batch.positives + costs["split"]
-    slices = ceil(batch.width / tile.slice)
-    return _walk("rank gradient", batch, tile, costs, epilogue, scores=2 * slices, products=2, exact=True)
+def rank(
+    batch: Batch, step: str, chunk: int = 4, costs: Mapping[str, Cost] = COSTS, writes: bool = False
+) -> Sweep:
+    """A strip's distances against the row's P positives, `chunk` of them a reading; `step` is "rank" or "hinge"."""
+    readings = ceil(batch.positives / chunk)
+    epilogue = costs["root"] * readings + costs[step] * batch.positives
+    traffic = 4.0 * (readings + writes) * batch.pairs
+    return Sweep("coefficients" if writes else "rank", {}, epilogue * batch.pairs, traffic, 0.0)
+
+
+def strip_pull(batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
+    """C·X_J of one end from a strip of C, read again (with the close pairs' byte) for each slice of D."""
+    pulled = _walk("strip pull", batch, tile, costs, costs["split"], scores=0, products=1)
+    return replace(pulled, l2_bytes=pulled.l2_bytes + 5.0 * ceil(batch.width / tile.slice) * batch.pairs)
 
 
 def listed(batch: Batch, edges: int) -> Sweep:
     """Backward of mined losses: every edge reads a row for each of its two ends."""
     traffic = 2.0 * edges * batch.bytes / batch.rows
-    return Sweep("listed pairs", "fma", 0.0, Cost(0), traffic, 2.0 * batch.bytes)
+    return Sweep("listed pairs", {}, Cost(0), traffic, 2.0 * batch.bytes)
 
 
-def plan(loss: str, batch: Batch, tile: Tile | None = None, costs: Mapping[str, Cost] = COSTS) -> list[Sweep]:
-    """The sweeps that run for forward and backward of the loss, one after another."""
-    tile = tile or Tile(slice=128 if batch.dtype == "fp32" else 256)
+def plan(loss: str, batch: Batch, costs: Mapping[str, Cost] = COSTS) -> list[Sweep]:
+    """The sweeps that run for forward and backward of the loss, one after another, with the tiles they ship with."""
     term = loss.split()[0]
-    if loss == "ranked_list query":
-        return [one_pass(term, batch, tile, costs)]
-    if loss in ("ranked_list both", "contrastive"):
-        return [statistics(term, batch, tile, costs), gradient(term, batch, tile, costs)]
+    if loss in ("ranked_list query", "ranked_list both", "contrastive"):
+        return [
+            statistics(term, batch, tile_of("statistics", batch), costs),
+            gradient(term, batch, tile_of("gradient", batch), costs),
+        ]
     if loss == "hard":
-        return [selection(batch, tile, costs), listed(batch, 2 * batch.rows)]
+        return [selection(batch, tile_of("selection", batch), costs), listed(batch, 2 * batch.rows)]
+    filled, chunk = tile_of("strip", batch), blocks("rank").shape["POSITIVES"]
     if loss == "semihard":
-        return [rank(batch, "rank", tile, costs), listed(batch, 2 * batch.rows * batch.positives)]
-    return [rank(batch, "hinge", tile, costs), rank_gradient(batch, tile, costs)]
+        ranked = rank(batch, "rank", chunk, costs)
+        return [strip(batch, filled, costs), ranked, listed(batch, 2 * batch.rows * batch.positives)]
+    pulled = strip_pull(batch, tile_of("strip_pull", batch), costs)
+    return [
+        strip(batch, filled, costs),
+        rank(batch, "hinge", chunk, costs),
+        strip(batch, filled, costs, close=True),
+        rank(batch, "hinge", chunk, costs, writes=True),
+        *(replace(pulled, name=f"strip pull, {end}") for end in ("anchors", "others")),
+    ]
 
 
 def seconds(sweeps: list[Sweep], gpu: Gpu) -> float:
@@ -153,22 +186,27 @@ def _walk(
 ) -> Sweep:
     """`scores` products S and `products` products C·X over a `share` of the tiles; the epilogue once per S.
 
-    Columns are read from L2 once per row block, rows once; fp32 operands are split once per tile on their way to
-    the tensor cores unless `exact`.
+    Columns are read from L2 once per row block, rows once. fp32 operands are split once per tile on their way to the
+    tensor cores unless `exact`. C keeps fp32 accuracy: a high and a low part under bf16, widened operands under fp16.
     """
-    widened = batch.dtype == "fp32" and not exact
-    coefficients = 1 if batch.dtype == "fp32" else 2  # C in 16 bits is a high and a low part
-    pipe: Pipe = "half" if batch.dtype != "fp32" else "fma" if exact else "tf32"
-    epilogue = per_pair * scores
-    if widened:
-        loaded = scores * (1 / tile.rows + 1 / tile.columns) + products / tile.rows
-        epilogue += costs["split"] * (loaded * batch.width)
-    walked = share * batch.pairs
+    single = batch.dtype == "fp32"
+    score_pipe: Pipe = "half" if not single else "fma" if exact else "tf32"
+    product_pipe: Pipe = "half" if batch.dtype == "bf16" else "tf32"
+    flop: dict[Pipe, float] = {}
+    for pipe, count in (
+        (score_pipe, scores * (TF32X3 if score_pipe == "tf32" else 1)),
+        (product_pipe, products * (TF32X3 if product_pipe == "tf32" else 2)),
+    ):
+        if count:
+            flop[pipe] = flop.get(pipe, 0.0) + share * count * batch.product
+    epilogue = per_pair * max(scores, 1)
+    loaded = scores * (1 / tile.rows + 1 / tile.columns) * (score_pipe == "tf32")
+    loaded += products / tile.rows * (product_pipe == "tf32")
+    epilogue += costs["split"] * (loaded * batch.width)
     return Sweep(
         name,
-        pipe,
-        share * (scores + products * coefficients) * batch.product * (TF32X3 if widened else 1),
-        epilogue * walked,
+        flop,
+        epilogue * (share * batch.pairs),
         share * (scores + products) * batch.bytes * (batch.rows / tile.rows),
         batch.bytes * (2 if products else 1),
     )

@@ -22,16 +22,16 @@ from .schemes import (
     listed,
     plan,
     rank,
-    rank_gradient,
     seconds,
     selection,
     statistics,
+    strip,
     strip_gradient,
+    strip_pull,
     symmetric_statistics,
 )
 
 H100, A100 = GPUS["H100"], GPUS["A100"]
-PAGE = Path(__file__).parent.parent / "docs" / "gpu.md"
 
 
 def test_statistics_in_fp32_on_an_h100() -> None:
@@ -81,19 +81,33 @@ def test_exact_selection_issues_products_and_epilogue_from_the_same_schedulers()
     assert found.seconds == pytest.approx(32.1e-6 + 2.98e-6, rel=1e-3)
 
 
-def test_ranks_cost_instructions_for_every_positive() -> None:
-    few, many = (floor(rank(Batch(4096, 128, "bf16", p), "rank"), H100).epilogue for p in (3, 63))
-    assert few == pytest.approx((5 + 3 * 3) * 16_777_216 / 30.91968e12)
-    assert many == pytest.approx((5 + 3 * 63) * 16_777_216 / 30.91968e12)
-    assert floor(rank(Batch(4096, 512, "bf16", 63), "rank"), H100).bound == "epilogue"
+def test_a_strip_is_written_and_read_for_every_chunk_of_positives() -> None:
+    batch = Batch(4096, 128, "fp32", positives=9)
+    filled = floor(strip(batch), H100)
+    # 4.295 GFLOP on the FMA pipe; distance 5 and a store; 2 MiB of columns for 64 row blocks and 4 bytes a pair
+    assert filled.product == pytest.approx(4_294_967_296 / 66.9e12)
+    assert filled.epilogue == pytest.approx(6 * 16_777_216 / 30.91968e12)
+    assert filled.l2 == pytest.approx((134_217_728 + 4 * 16_777_216) / 9.37e12)
+    # 9 positives in chunks of 4: three readings, three roots; three instructions a positive
+    ranked = floor(rank(batch, "rank"), H100)
+    assert ranked.product == 0
+    assert ranked.epilogue == pytest.approx((3 * 3 + 9 * 3) * 16_777_216 / 30.91968e12)
+    assert ranked.l2 == pytest.approx(3 * 4 * 16_777_216 / 9.37e12)
 
 
-def test_gradient_of_all_triplets_walks_twice() -> None:
-    batch = Batch(4096, 512, "fp32")
-    # own and other side, four slices of 128 and C·X each: 10u, on the FMA pipe
-    assert rank_gradient(batch, Tile(slice=128)).flop == 10 * batch.product
-    # 16 bit, slices of 256: 2 · (2 + 2 parts)
-    assert rank_gradient(Batch(4096, 512, "bf16")).flop == 8 * batch.product
+def test_pulling_from_a_strip() -> None:
+    # D = 512 in slices of 64: 5 bytes a pair eight times over, and 4 MiB of columns for 64 row blocks
+    bf16 = strip_pull(Batch(4096, 512, "bf16"), Tile(slice=64))
+    assert bf16.l2_bytes == 8 * 5 * 16_777_216 + 64 * 4_194_304
+    assert bf16.flop == {"half": 2 * 17_179_869_184}  # a high and a low part
+    assert strip_pull(Batch(4096, 512, "fp16")).flop == {"tf32": 3 * 17_179_869_184}  # widened
+
+
+def test_fp16_gradient_takes_both_pipes() -> None:
+    batch = Batch(4096, 128, "fp16")
+    swept = gradient("contrastive", batch)
+    assert swept.flop == {"half": batch.product, "tf32": 3 * batch.product}
+    assert floor(swept, A100).product == pytest.approx(batch.product / 312e12 + 3 * batch.product / 156e12)
 
 
 def test_eager_adds_its_parts() -> None:
@@ -114,11 +128,20 @@ def test_mined_backward_reads_two_rows_an_edge() -> None:
 
 def test_alternatives() -> None:
     batch, tile = Batch(16384, 512, "fp32"), Tile(slice=128)
-    assert symmetric_statistics("contrastive", batch).flop * 2 == statistics("contrastive", batch).flop
-    # four slices recompute S: 5u; a strip does not: 2u, and writes and reads 4 bytes a pair
-    sliced, strip = gradient("contrastive", batch, tile), strip_gradient("contrastive", batch, tile)
-    assert sliced.flop / strip.flop == 2.5
-    assert strip.l2_bytes == batch.bytes * 256 * 2 + 8 * batch.pairs
+    half, whole = symmetric_statistics("contrastive", batch), statistics("contrastive", batch)
+    assert half.flop["tf32"] * 2 == whole.flop["tf32"]
+    # four slices recompute S: 5u; a strip does not: 2u, and moves 4 bytes a pair once in and four times out
+    sliced, strips = gradient("contrastive", batch, tile), strip_gradient("contrastive", batch, tile)
+    assert sliced.flop["tf32"] / strips.flop["tf32"] == 2.5
+    assert strips.l2_bytes == batch.bytes * 256 * 2 + 20 * batch.pairs
+    # exact products: ½u at 66.9 TFLOP/s; three of them at 494.7: 2.5 times faster, on paper
+    exact, tensor = (floor(selection(batch, exact=rule), H100).product for rule in (True, False))
+    assert exact / tensor == pytest.approx(494.7 / 66.9 / 3)
+
+
+def test_plans_of_all_triplets_end_in_two_pulls() -> None:
+    names = [sweep.name for sweep in plan("all", Batch(4096, 128, "fp32"))]
+    assert names == ["strip", "rank", "strip", "coefficients", "strip pull, anchors", "strip pull, others"]
 
 
 class _Passes(TorchDispatchMode):
@@ -152,10 +175,15 @@ def test_passes_of_the_eager_oracle(loss: str) -> None:
     assert flop.get_total_flops() == EAGER[loss][1] * 2 * 96 * 96 * 24
 
 
-def test_the_page_has_these_tables() -> None:
-    assert roofline_table.documentation() in PAGE.read_text(encoding="utf-8"), (
-        "docs/gpu.md is out of date: paste what `python -m bench.roofline --documentation` prints"
+def test_the_page_has_these_tables(tmp_path: Path) -> None:
+    page = roofline_table.PAGE.read_text(encoding="utf-8")
+    assert roofline_table.documentation() in page, (
+        "docs/gpu.md is old: run `python -m bench.roofline --write`"
     )
+    copy = tmp_path / "gpu.md"
+    copy.write_text(page, encoding="utf-8")
+    roofline_table.write(copy)
+    assert copy.read_text(encoding="utf-8") == page
 
 
 def test_command_line_prints_every_loss(
