@@ -100,7 +100,10 @@ def strip_gradient(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[
 
 
 def one_pass(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
-    """Value and the query's gradient together: S, fold and slope of every pair, C·X_J; positives are a band."""
+    """Value and the query's gradient together: S, fold and slope of every pair, C·X_J.
+
+    The band of positives, walked first, is left out: O(B·(P + tile)·D).
+    """
     return replace(gradient(term, batch, tile, costs), name="one pass")
 
 
@@ -143,7 +146,9 @@ def listed(batch: Batch, edges: int) -> Sweep:
 def plan(loss: str, batch: Batch, costs: Mapping[str, Cost] = COSTS) -> list[Sweep]:
     """The sweeps that run for forward and backward of the loss, one after another, with the tiles they ship with."""
     term = loss.split()[0]
-    if loss in ("ranked_list query", "ranked_list both", "contrastive"):
+    if loss == "ranked_list query":
+        return [one_pass(term, batch, tile_of("gradient", batch), costs)]
+    if loss in ("ranked_list both", "contrastive"):
         return [
             statistics(term, batch, tile_of("statistics", batch), costs),
             gradient(term, batch, tile_of("gradient", batch), costs),

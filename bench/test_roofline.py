@@ -139,6 +139,13 @@ def test_alternatives() -> None:
     assert exact / tensor == pytest.approx(494.7 / 66.9 / 3)
 
 
+def test_the_query_gradient_needs_no_sweep_before_it() -> None:
+    batch = Batch(16384, 128, "bf16")
+    assert [sweep.name for sweep in plan("ranked_list query", batch)] == ["one pass"]
+    assert [sweep.name for sweep in plan("ranked_list both", batch)] == ["statistics", "gradient"]
+    assert sum(plan("ranked_list query", batch)[0].flop.values()) == 3 * batch.product  # S, and C's two parts
+
+
 def test_plans_of_all_triplets_end_in_two_pulls() -> None:
     names = [sweep.name for sweep in plan("all", Batch(4096, 128, "fp32"))]
     assert names == ["strip", "rank", "strip", "coefficients", "strip pull, anchors", "strip pull, others"]
