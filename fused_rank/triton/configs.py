@@ -72,14 +72,16 @@ class Blocks:
         return {"num_warps": self.num_warps, "num_stages": self.num_stages}
 
 
-_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-_ROWS = 16 if _INTERPRETED else 2  # of a program that ranks rows: the interpreter pays by the program
 _BLOCKS: dict[str, Blocks] = {
-    "rank": Blocks({"ROWS": _ROWS, "POSITIVES": 4, "COLUMNS": 256}, 4),
-    "topk": Blocks({"ROWS": _ROWS, "COLUMNS": 512}, 4),
+    "rank": Blocks({"ROWS": 2, "POSITIVES": 4, "COLUMNS": 256}, 4),
+    "topk": Blocks({"ROWS": 1, "COLUMNS": 1024}, 4),
     "listed": Blocks({"PAIRS": 32, "DEPTH": 64}, 4),
-    "edges": Blocks({"ROWS": _ROWS, "EDGES": 16, "DEPTH": 64}, 4),
+    "edges": Blocks({"ROWS": 1, "EDGES": 16, "DEPTH": 128}, 4),
 }
+if os.environ.get("TRITON_INTERPRET") == "1":  # pays by the program and by the step, hardly by the element
+    _BLOCKS["rank"] = Blocks({"ROWS": 32, "POSITIVES": 8, "COLUMNS": 128}, 4)
+    _BLOCKS["topk"] = Blocks({"ROWS": 32, "COLUMNS": 512}, 4)
+    _BLOCKS["edges"] = Blocks({"ROWS": 16, "EDGES": 16, "DEPTH": 64}, 4)
 
 
 def blocks(kernel: str) -> Blocks:
@@ -112,7 +114,9 @@ def splits(programs: int, tiles: int, most: int) -> int:
 
     Depends on the shape alone, never on the device: the same sums in the same order everywhere.
     """
-    return max(1, min(-(-_PROGRAMS // max(programs, 1)), tiles, most))
+    wanted = max(1, min(-(-_PROGRAMS // max(programs, 1)), tiles, most))
+    share = -(-tiles // wanted)
+    return -(-tiles // max(share, 1)) or 1  # none without a tile
 
 
 @lru_cache(maxsize=1)

@@ -22,7 +22,7 @@ def nearest_first(value: Any, number: Any) -> Any:
 @triton.jit
 def farthest_first(value: Any, number: Any) -> Any:
     """Key that descends with a value of at least zero; row numbers still ascend."""
-    return ((0x7FFFFFFF - value.to(tl.int32, bitcast=True)).to(tl.int64) << 32) | number.to(tl.int64)
+    return ((0x7FFFFFFF ^ value.to(tl.int32, bitcast=True)).to(tl.int64) << 32) | number.to(tl.int64)
 
 
 @triton.jit
@@ -34,7 +34,7 @@ def value_of_near(key: Any) -> Any:
 @triton.jit
 def value_of_far(key: Any) -> Any:
     """The value of a key made by `farthest_first`."""
-    return (0x7FFFFFFF - (key >> 32).to(tl.int32)).to(tl.float32, bitcast=True)
+    return (0x7FFFFFFF ^ (key >> 32).to(tl.int32)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
