@@ -7,7 +7,10 @@ arbitrary finite distances, which callers mask.
 import triton
 import triton.language as tl
 
-CLOSE = tl.constexpr(0.01)  # below this share of |x|² + |y|² a squared distance is recomputed by direct difference
+# Below this share of |x|² + |y|² a squared distance is recomputed by direct difference: there the product's rounding would show. tf32
+# products truncate, which costs close pairs, whose terms have one sign, some four times as much.
+CLOSE = tl.constexpr(0.01)
+CLOSE_TF32 = tl.constexpr(0.05)
 
 
 @triton.jit
@@ -60,10 +63,13 @@ def squared_distances(
 
     In self form a row's distance to itself is left as the product gives it, near 0.
     """
-    scale = tl.load(x.norm + i, mask=i < rows, other=0.0)[:, None]
-    scale = scale + tl.load(y.norm + j, mask=j < columns, other=0.0)[None, :]
-    squared = scale - 2.0 * inner_products(x, y, i, j, rows, columns, width, PRECISION, BK)
-    close = (squared < CLOSE * scale) & (i < rows)[:, None] & (j < columns)[None, :]
+    own = tl.load(x.norm + i, mask=i < rows, other=0.0)[:, None]
+    other = tl.load(y.norm + j, mask=j < columns, other=0.0)[None, :]
+    product = inner_products(x, y, i, j, rows, columns, width, PRECISION, BK)
+    squared = (own - product) + (other - product)  # rounds to smaller numbers than (own + other) − 2 · product
+    scale = own + other
+    share: tl.constexpr = CLOSE if PRECISION == "ieee" else CLOSE_TF32
+    close = (squared < share * scale) & (i < rows)[:, None] & (j < columns)[None, :]
     if SELF:
         close = close & (i[:, None] != j[None, :])
     squared = tl.maximum(squared, 0.0)
