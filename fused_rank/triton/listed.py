@@ -62,7 +62,7 @@ def scaled_difference(x: Any, y: Any, u: Any, v: Any) -> Any:
     return (x - y) * (0.5 * (u + v)) + (u - v) * (0.5 * (x + y))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pairs"])
 def listed_square_kernel(
     X: Any,
     Y: Any,
@@ -118,7 +118,7 @@ def listed_squares(query: Source, gallery: Source, i: Tensor, j: Tensor) -> Tens
     return square
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def edge_sum_kernel(
     X: Any,  # the rows that the sums belong to
     Y: Any,  # the rows at the edges' other ends

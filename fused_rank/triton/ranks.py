@@ -139,7 +139,7 @@ def farthest_negatives(
     return tl.min(best, axis=1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slot_stride", "slots", "first", "rows", "columns", "anchors"])
 def semihard_kernel(
     Square: Any,  # fp32 [rows, stride]: the strip's squared distances
     Number: Any,  # int32 [columns]: original row of a gallery position
@@ -210,7 +210,7 @@ def semihard_kernel(
     tl.store(Rows + 2 * anchors + anchor, active, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "rows", "columns", "anchors"])
 def all_forward_kernel(
     Square: Any,
     Begin: Any,
@@ -310,7 +310,7 @@ def member_slopes(
     return tl.where(member, triplet_slope(near, far, margin, SOFT), 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "rows", "columns", "anchors"])
 def all_backward_kernel(
     Square: Any,
     Coefficient: Any,  # fp32 [rows, stride]: factor of x_anchor - x_j in the gradient, 0 where it has none

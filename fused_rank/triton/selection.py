@@ -35,7 +35,7 @@ def offer_farthest(Best, at, there, squared, number, AXIS: tl.constexpr):
     tl.atomic_min(Best + at, farthest_first(most, partner), mask=there & (most >= 0.0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "columns"])
 def hard_kernel(
     x,
     y,

@@ -1,6 +1,7 @@
 """Every kind of call the operators serve, on small tensors: what `configs.shipped` records to list the compilations that ship."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import product
 
 import torch
@@ -29,6 +30,7 @@ def calls() -> Iterator[Call]:
         for form, given in forms.items():
             where = f"{form} {str(dtype).removeprefix('torch.')} {width}"
             yield from _pair_calls(where, given)
+            yield from _triplet_calls(where, given)
 
 
 def _pair_calls(where: str, given: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> Iterator[Call]:
@@ -45,3 +47,24 @@ def _pair_calls(where: str, given: tuple[Tensor, Tensor, Tensor | None, Tensor |
             )
 
         yield f"{term} {fused} {where}", train
+
+
+def _triplet_calls(where: str, given: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> Iterator[Call]:
+    for mining, soft in product(("hard", "semihard", "all", "semihard_all"), (False, True)):
+
+        def train(mining: str = mining, soft: bool = soft) -> object:
+            options = (mining, 0.2, soft, "euclidean", True)
+            rows, state, live = ops.triplet_forward(*given, *options)
+            state.fill_(-1)  # nothing was mined
+            return ops.triplet_backward(
+                rows[:1], *given, *options, state, live, rows, True, given[2] is not None
+            )
+
+        yield f"triplet {mining}{' soft' * soft} {where}", train
+    for metric, k in (("euclidean", 10), ("dot", 100)):
+
+        def find(metric: str = metric, k: int = k) -> None:
+            with suppress(IndexError):  # nobody wrote the rows that were found
+                ops.topk(given[0], given[2], k, metric, True, given[2] is None)
+
+        yield f"topk {metric} {k} {where}", find

@@ -44,7 +44,7 @@ def strips(anchors: int, columns: int) -> Iterator[Strip]:
         yield Strip(first, min(rows, anchors - first), stride)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "last", "rows", "columns"])
 def strip_kernel(
     x,
     y,
@@ -110,7 +110,7 @@ def fill_strip(packed: Packed, strip: Strip, values: Tensor, close: Tensor | Non
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["own_first", "owners", "other_first", "others"])
 def strip_pull_kernel(
     x,  # the side that owns the sums
     y,

@@ -14,7 +14,7 @@ from .strip import Strip, fill_strip, strips
 ON_CHIP = 32  # the largest k that a program keeps in registers
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "rows", "columns", "k"])
 def topk_kernel(
     Values,  # fp32 [rows, stride]: the strip; the least is the best
     Best,  # int64 [queries, k]: keys in ascending order
@@ -60,7 +60,7 @@ def topk_kernel(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "rows", "columns"])
 def key_kernel(
     Values,
     Keys,  # int64 [rows, columns]
