@@ -36,17 +36,19 @@ _PARTS = ("build.py", "disassembly.py", "targets.py")  # what an answer depends 
 
 
 class Worker:
-    def __init__(self) -> None:
+    """A process that answers JSON lines with JSON lines; `cache` keeps Triton's compilations apart from other uses."""
+
+    def __init__(self, module: str = f"{__package__}.worker", cache: str = "triton") -> None:
         environment = {
             **os.environ,
             "TRITON_INTERPRET": "0",
-            "TRITON_CACHE_DIR": str(CACHE / "triton"),
+            "TRITON_CACHE_DIR": str(CACHE / cache),
             "TRITON_DEFAULT_FP_FUSION": "1",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker"],
+            [sys.executable, "-m", module],
             env=environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

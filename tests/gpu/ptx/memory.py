@@ -101,14 +101,15 @@ class Shared:
         self.was_read[index] = self.interval
 
     def mark_written(self, index: Array, values: Array, warp: Any, text: str) -> None:
-        """Two warps may write the same value: replicated layouts do."""
+        """Two warps may write the same value, as replicated layouts do; of a warp's own lanes one wins."""
         rewritten = (self.written[index] == self.interval) & (self.writer[index] != warp)
         self._check_writable(index, rewritten & (self.octets[index] != values), warp, text)
-        self.octets[index] = values
-        if (self.octets[index] != values).any():
+        self.octets[index], self.writer[index] = values, warp
+        overruled = self.writer[index] != warp
+        if (overruled & (self.octets[index] != values)).any():
             raise PTXError(f"shared memory race, two warps write the same byte: {text}")
-        self.written[index], self.writer[index] = self.interval, np.where(rewritten, SEVERAL, warp)
-        self.writer[index[self.writer[index] != warp]] = SEVERAL
+        self.written[index] = self.interval
+        self.writer[index[overruled | rewritten]] = SEVERAL
 
     def _check_writable(self, index: Array, rewritten: Array, warp: Any, text: str) -> None:
         if (rewritten | ((self.was_read[index] == self.interval) & (self.reader[index] != warp))).any():
