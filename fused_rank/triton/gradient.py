@@ -118,7 +118,8 @@ def scale_kernel(
     for c in tl.static_range(CHANNELS):
         upstream = upstream + (tl.load(grads + tl.cast(c * rows, tl.int64) + at, mask=inside, other=0.0),)
     scale = TERM.scale(kept, upstream, p)
-    for m in tl.static_range(TERM.scale_members):
+    count: tl.constexpr = TERM.scale_members
+    for m in tl.static_range(count):
         tl.store(scales + tl.cast(m * rows, tl.int64) + i, scale[m], mask=inside)
 
 

@@ -102,9 +102,10 @@ def finish_kernel(
     """Merge the parts of each row and write its channels (sums, counts, active) and state in original order."""
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     row = TERM.start(BM, p)
+    count: tl.constexpr = TERM.row_members
     for part in range(parts):
         other = ()
-        for m in tl.static_range(TERM.row_members):
+        for m in tl.static_range(count):
             at = tl.cast(m * parts + part, tl.int64) * rows
             other = other + (tl.load(partial + at + i, mask=i < rows, other=0.0),)
         row = TERM.merge(row, other, p)
