@@ -40,6 +40,8 @@ class Tiles:
 _TABLE: dict[tuple[str, int], list[tuple[float, Tiles]]] = {
     ("statistics", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
     ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
+    ("near", 4): [(float("inf"), Tiles(0, 0, 32, 8, 2, features=64))],  # rows and columns as in the sweep before
+    ("near", 2): [(float("inf"), Tiles(0, 0, 32, 8, 2, features=64))],
     ("gradient", 4): [
         (64, Tiles(64, 32, 32, 4, 2, features=64)),
         (float("inf"), Tiles(64, 32, 32, 8, 2, features=128)),
@@ -49,12 +51,12 @@ _TABLE: dict[tuple[str, int], list[tuple[float, Tiles]]] = {
         (128, Tiles(64, 64, 64, 8, 2, features=128)),
         (float("inf"), Tiles(64, 64, 64, 8, 2, features=256)),
     ],
-    ("selection", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
-    ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
-    ("strip", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
+    ("selection", 4): [(float("inf"), Tiles(64, 64, 32, 8, 3))],
+    ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
+    ("strip", 4): [(float("inf"), Tiles(64, 64, 32, 8, 3))],
     ("strip", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
-    ("strip_pull", 4): [(float("inf"), Tiles(64, 32, 0, 4, 2, features=64))],
-    ("strip_pull", 2): [(float("inf"), Tiles(64, 64, 0, 4, 2, features=64))],
+    ("strip_pull", 4): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
+    ("strip_pull", 2): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
 }
 
 
@@ -73,7 +75,7 @@ class Blocks:
 
 
 _BLOCKS: dict[str, Blocks] = {
-    "rank": Blocks({"ROWS": 2, "POSITIVES": 4, "COLUMNS": 256}, 4),
+    "rank": Blocks({"ROWS": 2, "POSITIVES": 4, "COLUMNS": 128}, 4),
     "topk": Blocks({"ROWS": 1, "COLUMNS": 1024}, 4),
     "listed": Blocks({"PAIRS": 32, "DEPTH": 64}, 4),
     "edges": Blocks({"ROWS": 1, "EDGES": 16, "DEPTH": 128}, 4),
@@ -93,6 +95,11 @@ def tiles(kernel: str, dtype: torch.dtype, width: int) -> Tiles:
     """The shape that `kernel` runs with on rows [R, width] of `dtype`."""
     entries = _TABLE[kernel, dtype.itemsize]
     return next(shape for widest, shape in entries if width <= widest)
+
+
+def near_tiles(dtype: torch.dtype) -> Tiles:
+    """What the kernels for close pairs run with; their tiles are those of the sweep that left the pairs out."""
+    return tiles("near", dtype, 0)
 
 
 def precision(dtype: torch.dtype, *, exact: bool = False) -> str:

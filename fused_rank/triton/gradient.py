@@ -6,18 +6,23 @@ same sweep with the sides swapped. No atomics: a program owns a block of rows, a
 shares are added in order.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from .configs import LIVE_TILE, SUM_BLOCK, precision, splits, tiles
+from .fold import slopes
 from .launch import launch
+from .near import near_gradient
 from .operand import Operand, Packed
 from .order import LabelOrder
-from .pull import finish_pull, pull
+from .pull import finish_pull, pull_far
 from .terms import Term
 from .tile import (
+    any_set,
     band,
     by_columns,
     by_rows,
@@ -25,20 +30,11 @@ from .tile import (
     kinds,
     load_members,
     load_ranges,
-    squared_distances,
+    product_distances,
     to_metric,
 )
 
 _MOST_SPLITS = 4  # gradients [parts, rows, D] are kept apart until they are added
-
-
-@triton.jit
-def slopes(d, scale, positive, negative, some_positive, p, TERM: tl.constexpr):
-    """d loss / d distance of a tile's pairs, for queries of that scale; 0 outside both masks."""
-    slope = tl.where(negative, TERM.slope_negative(d, scale, p), 0.0)
-    if some_positive:
-        slope = tl.where(positive, TERM.slope_positive(d, scale, p), slope)
-    return slope
 
 
 @triton.jit(do_not_specialize=["rows", "columns", "parts", "live_row", "live_column"])
@@ -47,9 +43,9 @@ def gradient_kernel(
     y,
     begin,
     end,
-    row_scales,
-    column_scales,
+    scales,
     live,
+    near,
     out,
     p,
     rows,
@@ -85,19 +81,21 @@ def gradient_kernel(
         j0 = t * BN
         if tl.load(alive + tl.cast(j0 // LIVE, tl.int64) * live_column) != 0:
             j = j0 + tl.arange(0, BN)
-            squared, close = squared_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
+            squared, close = product_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
             d = to_metric(squared, METRIC)
             positive, negative = kinds(i, j, first, last, rows, columns, SELF)
             some_positive = (some < j0 + BN) & (most > j0)
             c = tl.zeros([BM, BN], tl.float32)
             if OF_ROWS:
-                scale = by_rows(load_members(row_scales, i, rows, TERM.scale_members))
+                scale = by_rows(load_members(scales, i, rows, TERM.scale_members))
                 c += slopes(d, scale, positive, negative, some_positive, p, TERM)
             if OF_COLUMNS:
-                scale = by_columns(load_members(column_scales, j, columns, TERM.scale_members))
+                scale = by_columns(load_members(scales, j, columns, TERM.scale_members))
                 c += slopes(d, scale, positive, negative, some_positive, p, TERM)
-            c *= edge_factor(d, METRIC)
-            sums, mass = pull(sums, mass, c, close, x, y, i, j, f, rows, columns, width, PRECISION)
+            c = tl.where(close, 0.0, c * edge_factor(d, METRIC))
+            sums, mass = pull_far(sums, mass, c, y, j, f, columns, width, PRECISION)
+            if tl.program_id(1) == 0:
+                tl.store(near + tl.cast(block, tl.int64) * count + t, any_set(close).to(tl.uint8))
     total = finish_pull(sums, mass, x, i, f, rows, width)
     at = tl.load(x.index + i, mask=i < rows, other=0) + tl.cast(part, tl.int64) * rows
     tl.store(out + at[:, None] * width + f[None, :], total, mask=(i < rows)[:, None] & (f < width)[None, :])
@@ -202,39 +200,37 @@ def _gradient(
     blocks, slices = triton.cdiv(x.size, shape.rows), triton.cdiv(x.width, shape.features)
     parts = splits(blocks * slices, triton.cdiv(y.size, shape.columns), _MOST_SPLITS)
     out = scales.new_empty(parts, x.size, x.width)
-    launch(
-        gradient_kernel,
-        (blocks, slices, parts),
-        {
-            "x": x.side,
-            "y": y.side,
-            "begin": ranges[0],
-            "end": ranges[1],
-            "row_scales": scales,
-            "column_scales": scales,
-            "live": live,
-            "out": out,
-            "p": params,
-            "rows": x.size,
-            "columns": y.size,
-            "width": x.width,
-            "parts": parts,
-            "live_row": live_strides[0],
-            "live_column": live_strides[1],
-        },
-        {
-            "TERM": term,
-            "METRIC": metric,
-            "SELF": x is y,
-            "OF_ROWS": ends[0],
-            "OF_COLUMNS": ends[1],
-            "PRECISION": precision(x.source.dtype),
-            "LIVE": LIVE_TILE,
-            "BM": shape.rows,
-            "BN": shape.columns,
-            "BK": shape.depth,
-            "DS": shape.features,
-        },
-        **shape.options,
-    )
+    near = torch.zeros(blocks * triton.cdiv(y.size, shape.columns), dtype=torch.uint8, device=out.device)
+    arguments: dict[str, Any] = {
+        "x": x.side,
+        "y": y.side,
+        "begin": ranges[0],
+        "end": ranges[1],
+        "scales": scales,
+        "live": live,
+        "near": near,
+        "out": out,
+        "p": params,
+        "rows": x.size,
+        "columns": y.size,
+        "width": x.width,
+        "parts": parts,
+        "live_row": live_strides[0],
+        "live_column": live_strides[1],
+    }
+    constexprs: dict[str, Any] = {
+        "TERM": term,
+        "METRIC": metric,
+        "SELF": x is y,
+        "OF_ROWS": ends[0],
+        "OF_COLUMNS": ends[1],
+        "PRECISION": precision(x.source.dtype),
+        "LIVE": LIVE_TILE,
+        "BM": shape.rows,
+        "BN": shape.columns,
+        "BK": shape.depth,
+        "DS": shape.features,
+    }
+    launch(gradient_kernel, (blocks, slices, parts), arguments, constexprs, **shape.options)
+    near_gradient(arguments, constexprs, blocks, ends=ends)
     return x.gradient(out.sum(0))

@@ -5,19 +5,23 @@ positives first, then its share for negatives, with one accumulator on chip for 
 The finished rows scale and add them; backward multiplies by the upstream gradient.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 
 from .configs import precision, splits, tiles
+from .fold import store_members
 from .gradient import make_scales
 from .launch import launch
+from .near import near_gradient, near_statistics
 from .operand import Packed
 from .order import LabelOrder
-from .pull import finish_pull, pull
-from .statistics import Statistics, finish, live_map, store_members
+from .pull import finish_pull, pull_far
+from .statistics import Statistics, finish, live_map
 from .terms import Term
-from .tile import band, by_rows, edge_factor, kinds, load_ranges, squared_distances, to_metric
+from .tile import any_set, band, by_rows, edge_factor, kinds, load_ranges, product_distances, to_metric
 
 _MOST_SPLITS = 4
 
@@ -35,6 +39,7 @@ def one_pass_kernel(
     begin,
     end,
     partial,
+    near,
     positive_out,
     negative_out,
     p,
@@ -55,7 +60,7 @@ def one_pass_kernel(
     part = tl.program_id(2)
     i = block * BM + tl.arange(0, BM)
     f = tl.program_id(1) * DS + tl.arange(0, DS)
-    at = tl.load(x.index + i, mask=i < rows, other=0)
+    at = tl.load(x.index + i, mask=i < rows, other=0) + tl.cast(part, tl.int64) * rows
     first, last = load_ranges(begin, end, i, rows)
     some, most = band(first, last, i, rows)
     row = TERM.start(BM, p)
@@ -71,28 +76,30 @@ def one_pass_kernel(
     for step in range(0, banded + stop - start):
         positives = step < banded
         if step == banded:
-            if block % parts == part:
-                _store_gradient(positive_out, finish_pull(sums, mass, x, i, f, rows, width), at, f, i < rows, width)
+            total = finish_pull(sums, mass, x, i, f, rows, width)
+            _store_gradient(positive_out, total, at, f, i < rows, width)
             sums = tl.zeros([BM, DS], tl.float32)
             mass = tl.zeros([BM], tl.float32)
-        j = tl.where(positives, some // BN + step, start + step - banded) * BN + tl.arange(0, BN)
-        squared, close = squared_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
+        t = tl.where(positives, some // BN + step, start + step - banded)
+        j = t * BN + tl.arange(0, BN)
+        squared, close = product_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
         d = to_metric(squared, METRIC)
         positive, negative = kinds(i, j, first, last, rows, columns, SELF)
         slope = tl.zeros([BM, BN], tl.float32)
         if positives:
-            row = TERM.fold_positive(row, d, positive, p)
-            slope = tl.where(positive, TERM.slope_positive(d, unit, p), 0.0)
+            row = TERM.fold_positive(row, d, positive & ~close, p)
+            slope = tl.where(positive & ~close, TERM.slope_positive(d, unit, p), 0.0)
         else:
-            row = TERM.fold_negative(row, d, negative, p)
-            slope = tl.where(negative, TERM.slope_negative(d, unit, p), 0.0)
-        if tl.max(tl.max((slope != 0.0).to(tl.int32), 1), 0) > 0:
-            c = slope * edge_factor(d, METRIC)
-            sums, mass = pull(sums, mass, c, close, x, y, i, j, f, rows, columns, width, PRECISION)
+            row = TERM.fold_negative(row, d, negative & ~close, p)
+            slope = tl.where(negative & ~close, TERM.slope_negative(d, unit, p), 0.0)
+            if tl.program_id(1) == 0:
+                tl.store(near + tl.cast(block, tl.int64) * count + t, any_set(close).to(tl.uint8))
+        if any_set(slope != 0.0) > 0:
+            sums, mass = pull_far(sums, mass, slope * edge_factor(d, METRIC), y, j, f, columns, width, PRECISION)
     total = finish_pull(sums, mass, x, i, f, rows, width)
-    _store_gradient(negative_out, total, at + tl.cast(part, tl.int64) * rows, f, i < rows, width)
+    _store_gradient(negative_out, total, at, f, i < rows, width)
     if tl.program_id(1) == 0:
-        store_members(partial, row, i, rows, part, parts)
+        store_members(partial, row, i, rows, part, 2 * parts)
 
 
 def statistics_and_gradient(
@@ -113,40 +120,42 @@ def statistics_and_gradient(
     shape = tiles("gradient", x.source.dtype, x.width)
     blocks, slices = triton.cdiv(x.size, shape.rows), triton.cdiv(x.width, shape.features)
     parts = splits(blocks * slices, triton.cdiv(y.size, shape.columns), _MOST_SPLITS)
-    partial = x.source.new_empty(term.row_members, parts, x.size, dtype=torch.float32)
-    positive = partial.new_empty(x.size, x.width)
-    negative = partial.new_empty(parts, x.size, x.width)
-    launch(
-        one_pass_kernel,
-        (blocks, slices, parts),
-        {
-            "x": x.side,
-            "y": y.side,
-            "begin": order.begin,
-            "end": order.end,
-            "partial": partial,
-            "positive_out": positive,
-            "negative_out": negative,
-            "p": params,
-            "rows": x.size,
-            "columns": y.size,
-            "width": x.width,
-            "parts": parts,
-        },
-        {
-            "TERM": term,
-            "METRIC": metric,
-            "SELF": packed.self_form,
-            "PRECISION": precision(x.source.dtype),
-            "BM": shape.rows,
-            "BN": shape.columns,
-            "BK": shape.depth,
-            "DS": shape.features,
-        },
-        **shape.options,
-    )
+    partial = x.source.new_empty(term.row_members, 2 * parts, x.size, dtype=torch.float32)
+    positive = partial.new_empty(parts, x.size, x.width)
+    negative = torch.empty_like(positive)
+    count = triton.cdiv(y.size, shape.columns)
+    arguments: dict[str, Any] = {
+        "x": x.side,
+        "y": y.side,
+        "begin": order.begin,
+        "end": order.end,
+        "partial": partial,
+        "near": torch.empty(blocks * count, dtype=torch.uint8, device=partial.device),
+        "positive_out": positive,
+        "negative_out": negative,
+        "p": params,
+        "rows": x.size,
+        "columns": y.size,
+        "width": x.width,
+        "parts": parts,
+    }
+    constexprs: dict[str, Any] = {
+        "TERM": term,
+        "METRIC": metric,
+        "SELF": packed.self_form,
+        "PRECISION": precision(x.source.dtype),
+        "BM": shape.rows,
+        "BN": shape.columns,
+        "BK": shape.depth,
+        "DS": shape.features,
+    }
+    launch(one_pass_kernel, (blocks, slices, parts), arguments, constexprs, **shape.options)
+    arguments |= {"live": None, "scales": None}
+    near_statistics(arguments, constexprs, blocks, mark=False)
+    for unit, out in (("positive", positive), ("negative", negative)):
+        near_gradient({**arguments, "out": out}, constexprs, blocks, ends=(True, False), unit=unit)
     results, state = finish(partial, packed, order, term, params, channels, state_rows)
     ones = torch.ones_like(results[:channels])
     factors = make_scales(torch.arange(x.size, device=results.device), state, ones, term, params)
-    gradient = factors[0].unsqueeze(1) * positive + factors[1].unsqueeze(1) * negative.sum(0)
+    gradient = factors[0].unsqueeze(1) * positive.sum(0) + factors[1].unsqueeze(1) * negative.sum(0)
     return Statistics(results, state, live_map(x.size, y.size, x.source)), x.project(gradient).float()

@@ -11,20 +11,29 @@ from .tile import difference, first_set, is_half, load_rows
 
 
 @triton.jit
-def pull(sums, mass, c, close, x, y, i, j, f, rows, columns, width, PRECISION: tl.constexpr):
-    """Add a tile's coefficients c [BM, BN] at features f [DS]; returns sums and mass."""
-    far = tl.where(close, 0.0, c)
-    mass += tl.sum(far, 1)
-    sums -= _product(far, y, j, f, columns, width, PRECISION)
-    near = tl.where(close, c, 0.0)
-    waiting = tl.max((near != 0.0).to(tl.int32), 0)
+def pull_far(sums, mass, c, y, j, f, columns, width, PRECISION: tl.constexpr):
+    """Add a tile's coefficients c [BM, BN], 0 for close pairs, at features f [DS]; returns sums and mass."""
+    return sums - _product(c, y, j, f, columns, width, PRECISION), mass + tl.sum(c, 1)
+
+
+@triton.jit
+def pull_near(sums, c, x, y, i, j, f, rows, width):
+    """Add coefficients c [BM, BN] of close pairs, column by column of those that have any."""
+    waiting = tl.max((c != 0.0).to(tl.int32), 0)
     place = tl.arange(0, j.shape[0])
     at = first_set(waiting, -1)
     while at < j.shape[0]:
-        weight = tl.sum(tl.where((place == at)[None, :], near, 0.0), 1)
+        weight = tl.sum(tl.where((place == at)[None, :], c, 0.0), 1)
         sums += weight[:, None] * difference(x, y, i, tl.min(j, 0) + at, f, rows, width)
         at = first_set(waiting, at)
-    return sums, mass
+    return sums
+
+
+@triton.jit
+def pull(sums, mass, c, close, x, y, i, j, f, rows, columns, width, PRECISION: tl.constexpr):
+    """Add a tile's coefficients c [BM, BN] of any pairs."""
+    sums, mass = pull_far(sums, mass, tl.where(close, 0.0, c), y, j, f, columns, width, PRECISION)
+    return pull_near(sums, tl.where(close, c, 0.0), x, y, i, j, f, rows, width), mass
 
 
 @triton.jit

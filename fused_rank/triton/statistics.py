@@ -12,37 +12,15 @@ import triton.language as tl
 from torch import Tensor
 
 from .configs import LIVE_TILE, SUM_BLOCK, precision, splits, tiles
+from .fold import fold_tile, store_members
 from .launch import launch
+from .near import near_statistics
 from .operand import Packed
 from .order import LabelOrder
 from .terms import Term
-from .tile import band, kinds, load_ranges, squared_distances, to_metric
+from .tile import any_set, band, kinds, load_ranges, product_distances, to_metric
 
 _MOST_SPLITS = 16
-
-
-@triton.jit
-def fold_tile(row, d, i, j, first, last, rows, columns, p, TERM: tl.constexpr, SELF: tl.constexpr):
-    """Fold distances d of a tile into the rows' accumulators; also whether any pair of it contributes."""
-    positive, negative = kinds(i, j, first, last, rows, columns, SELF)
-    live_negative = tl.max(tl.max((negative & TERM.active_negative(d, p)).to(tl.int32), 1), 0)
-    live = live_negative
-    if live_negative > 0:
-        row = TERM.fold_negative(row, d, negative, p)
-    some, most = band(first, last, i, rows)
-    if (some <= tl.max(j, 0)) & (most > tl.min(j, 0)):
-        row = TERM.fold_positive(row, d, positive, p)
-        active = positive & TERM.active_positive(d, p)
-        live = tl.maximum(live, tl.max(tl.max(active.to(tl.int32), 1), 0))
-    return row, live
-
-
-@triton.jit
-def store_members(pointer, members, i, rows, part, parts):
-    """A tuple of vectors [I] into a table [members, parts, rows]."""
-    for m in tl.static_range(len(members)):
-        at = tl.cast(m * parts + part, tl.int64) * rows
-        tl.store(pointer + at + i, members[m], mask=i < rows)
 
 
 @triton.jit(do_not_specialize=["rows", "columns", "parts"])
@@ -52,6 +30,7 @@ def statistics_kernel(
     begin,
     end,
     partial,
+    near,
     live,
     p,
     rows,
@@ -70,15 +49,21 @@ def statistics_kernel(
     part = tl.program_id(1)
     i = block * BM + tl.arange(0, BM)
     first, last = load_ranges(begin, end, i, rows)
+    some, most = band(first, last, i, rows)
     row = TERM.start(BM, p)
     count = tl.cdiv(columns, BN)
     share = tl.cdiv(count, parts)
     for t in range(part * share, tl.minimum((part + 1) * share, count)):
         j = t * BN + tl.arange(0, BN)
-        squared, _ = squared_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
-        row, alive = fold_tile(row, to_metric(squared, METRIC), i, j, first, last, rows, columns, p, TERM, SELF)
-        tl.store(live + block.to(tl.int64) * count + t, alive.to(tl.uint8))
-    store_members(partial, row, i, rows, part, parts)
+        squared, close = product_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
+        positive, negative = kinds(i, j, first, last, rows, columns, SELF)
+        some_positive = (some < t * BN + BN) & (most > t * BN)
+        d = to_metric(squared, METRIC)
+        row, alive = fold_tile(row, d, positive & ~close, negative & ~close, some_positive, p, TERM)
+        at = tl.cast(block, tl.int64) * count + t
+        tl.store(live + at, alive.to(tl.uint8))
+        tl.store(near + at, any_set(close).to(tl.uint8))
+    store_members(partial, row, i, rows, part, 2 * parts)
 
 
 @triton.jit(do_not_specialize=["rows", "columns", "parts"])
@@ -155,35 +140,33 @@ def statistics(
     shape = tiles("statistics", x.source.dtype, x.width)
     blocks, count = triton.cdiv(x.size, LIVE_TILE), triton.cdiv(y.size, LIVE_TILE)
     parts = splits(blocks, count, _MOST_SPLITS)
-    partial = x.source.new_empty(term.row_members, parts, x.size, dtype=torch.float32)
+    partial = x.source.new_empty(term.row_members, 2 * parts, x.size, dtype=torch.float32)
     live = live_map(x.size, y.size, x.source)
-    launch(
-        statistics_kernel,
-        (blocks, parts),
-        {
-            "x": x.side,
-            "y": y.side,
-            "begin": order.begin,
-            "end": order.end,
-            "partial": partial,
-            "live": live,
-            "p": params,
-            "rows": x.size,
-            "columns": y.size,
-            "width": x.width,
-            "parts": parts,
-        },
-        {
-            "TERM": term,
-            "METRIC": metric,
-            "SELF": packed.self_form,
-            "PRECISION": precision(x.source.dtype),
-            "BM": LIVE_TILE,
-            "BN": LIVE_TILE,
-            "BK": shape.depth,
-        },
-        **shape.options,
-    )
+    arguments: dict[str, Any] = {
+        "x": x.side,
+        "y": y.side,
+        "begin": order.begin,
+        "end": order.end,
+        "partial": partial,
+        "near": torch.empty_like(live),
+        "live": live,
+        "p": params,
+        "rows": x.size,
+        "columns": y.size,
+        "width": x.width,
+        "parts": parts,
+    }
+    constexprs: dict[str, Any] = {
+        "TERM": term,
+        "METRIC": metric,
+        "SELF": packed.self_form,
+        "PRECISION": precision(x.source.dtype),
+        "BM": LIVE_TILE,
+        "BN": LIVE_TILE,
+        "BK": shape.depth,
+    }
+    launch(statistics_kernel, (blocks, parts), arguments, constexprs, **shape.options)
+    near_statistics(arguments, constexprs, blocks, mark=True)
     results, state = finish(partial, packed, order, term, params, channels, state_rows)
     return Statistics(results, state, live)
 

@@ -56,12 +56,12 @@ def inner_products(x, y, i, j, rows, columns, width, PRECISION: tl.constexpr, BK
 
 
 @triton.jit
-def squared_distances(
+def product_distances(
     x, y, i, j, rows, columns, width, SELF: tl.constexpr, PRECISION: tl.constexpr, BK: tl.constexpr
 ):
-    """|x_i − y_j|² [BM, BN] and which of them are close: recomputed from the rows' difference, as their gradient must be.
+    """|x_i − y_j|² [BM, BN] as the product gives it, and which pairs are close: those it gives too few digits of.
 
-    In self form a row's distance to itself is left as the product gives it, near 0.
+    In self form a row is not close to itself.
     """
     own = tl.load(x.norm + i, mask=i < rows, other=0.0)[:, None]
     other = tl.load(y.norm + j, mask=j < columns, other=0.0)[None, :]
@@ -72,8 +72,22 @@ def squared_distances(
     close = (squared < share * scale) & (i < rows)[:, None] & (j < columns)[None, :]
     if SELF:
         close = close & (i[:, None] != j[None, :])
-    squared = tl.maximum(squared, 0.0)
+    return tl.maximum(squared, 0.0), close
+
+
+@triton.jit
+def squared_distances(
+    x, y, i, j, rows, columns, width, SELF: tl.constexpr, PRECISION: tl.constexpr, BK: tl.constexpr
+):
+    """The same with close pairs recomputed from the rows' difference, as their gradient must be."""
+    squared, close = product_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
     return _repair(squared, close, x, y, i, j, rows, width, BK), close
+
+
+@triton.jit
+def any_set(mask):
+    """Is any element of mask [BM, BN] set? int32, 1 or 0."""
+    return tl.max(tl.max(mask.to(tl.int32), 1), 0)
 
 
 @triton.jit
