@@ -43,11 +43,15 @@ class Launch:
 
 
 class Emulator:
-    """Compiles each specialisation once; `counts` by kernel name; `kept` is the first launch of the kernel `keep`."""
+    """Compiles each specialisation once. By kernel name: `counts` when profiling, and the `opcodes` of its PTX.
 
-    def __init__(self, target: Target, keep: str | None = None) -> None:
-        self.target, self.keep = target, keep
+    `kept` is the first launch of the kernel `keep`.
+    """
+
+    def __init__(self, target: Target, *, profile: bool = False, keep: str | None = None) -> None:
+        self.target, self.profile, self.keep = target, profile, keep
         self.counts: dict[str, Counter[str]] = {}
+        self.opcodes: dict[str, list[str]] = {}
         self.kept: Launch | None = None
         self._compiled: dict[str, tuple[str, Kernel, int]] = {}
 
@@ -66,9 +70,10 @@ class Emulator:
         if one.name == self.keep and self.kept is None:
             before = [v.clone() if isinstance(v, Tensor) else v for v in values]
             self.kept = Launch(text, grid, 32 * num_warps, shared, before)
-        machine = Machine(profile=True)
+        machine = Machine(self.profile)
         machine.launch(program, grid, 32 * num_warps, values, shared)
         self.counts.setdefault(one.name, Counter()).update({**machine.counts, "launches": 1})
+        self.opcodes[one.name] = sorted({ins.opcode for ins in program.code})
 
     def _compile(self, one: Any) -> tuple[str, Kernel, int]:
         if one.key not in self._compiled:

@@ -1,7 +1,7 @@
 """Operators run on compiled PTX in the emulator, against the compiled CPU engine in fp64.
 
 A worker (`python -m tests.gpu.ptx_cases`) in a process without the interpreter, JSON requests and answers by the line:
-{"case", "target", "dtype", "shape"} -> {"errors": {output: error}, "counts": {kernel: counters}}
+{"case", "target", "dtype", "shape", "profile"} -> {"errors": {output: error}, "counts", "opcodes": by kernel}
 and "kernel", "pattern", "to", "most" -> [[place, what caught it or null], ...]: that kernel with its PTX broken
 """
 
@@ -138,11 +138,12 @@ def compare(request: dict[str, Any]) -> dict[str, Any]:
     from fused_rank.triton import ops
 
     case, dtype, shape = CASES[request["case"]], DTYPES[request["dtype"]], Shape(*request["shape"])
-    emulator = Emulator(TARGETS[request["target"]])
+    emulator = Emulator(TARGETS[request["target"]], profile=request.get("profile", False))
     with emulating(emulator):
         got = case(ops, Inputs(shape, dtype, exact=False))
     exact = case(torch.ops.fused_rank, Inputs(shape, dtype, exact=True))
-    return {"errors": {name: error(got[name], exact[name]) for name in exact}, "counts": emulator.counts}
+    errors = {name: error(got[name], exact[name]) for name in exact}
+    return {"errors": errors, "counts": emulator.counts, "opcodes": emulator.opcodes}
 
 
 def break_kernel(request: dict[str, Any]) -> list[tuple[str, str | None]]:

@@ -19,14 +19,15 @@ IGNORED = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING)
 def normalised(source: str) -> str:
     """The tokens of a function, one a line; no comments, no docstring, no absolute indentation."""
     kept: list[str] = []
-    before = tokenize.INDENT
+    before, skipped = tokenize.INDENT, False
     for token in tokenize.generate_tokens(io.StringIO(inspect.cleandoc("\n" + source)).readline):
-        statement_start = before in (tokenize.INDENT, tokenize.NEWLINE, tokenize.DEDENT)
-        if token.type in IGNORED:
+        if token.type in IGNORED or (skipped and token.type == tokenize.NEWLINE):
             continue
-        if not (token.type == tokenize.STRING and statement_start):
+        starts_statement = before in (tokenize.INDENT, tokenize.NEWLINE, tokenize.DEDENT)
+        skipped = starts_statement and token.type == tokenize.STRING
+        if not skipped:
             kept.append(f"{tokenize.tok_name[token.type]} {token.string.strip()}")
-        before = token.type
+            before = token.type
     return "\n".join(kept)
 
 
