@@ -1,127 +1,17 @@
 """``python -m fused_rank selfcheck``: every operation on this machine's own device, against fp64."""
 
 import argparse
-import contextlib
+import os
 import sys
 import time
-import warnings
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..ops import dispatch
-from . import checks
-from .checks import CHECKS, SHAPES, TOLERANCES, Difference, make_batch
+from .checks import SHAPES
+from .runner import NOT_SERVED, Line, Served, run
 
-DTYPES = tuple(TOLERANCES)
-NOT_SERVED = "–"
-WITHOUT_BACKEND = "pairwise_distance"  # PyTorch products make it, whichever backend is chosen
-
-
-class Served(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside, watches which backends' operators really run, forward and backward."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: dict[str, None] = {}
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function.namespace.startswith("fused_rank"):
-            self.names[function.namespace.removeprefix("fused_rank").strip("_") or "cpp"] = None
-        return function(*args, **(kwargs or {}))
-
-    @property
-    def text(self) -> str:
-        """Their names; PyTorch where no operator of ours ran."""
-        return " + ".join(self.names) or "PyTorch"
-
-
-@dataclass
-class Cell:
-    """One operation under one backend in one dtype; `worst` is None where the backend does not serve it."""
-
-    worst: Difference | None = None
-    problem: str = ""
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.problem) or (self.worst is not None and not self.worst.share <= 1)
-
-    @property
-    def text(self) -> str:
-        if self.problem:
-            return "FAIL"
-        if self.worst is None:
-            return NOT_SERVED
-        return f"{'FAIL' if self.failed else 'ok'} {self.worst.error:.0e}"
-
-
-@dataclass
-class Line:
-    """One operation under one backend."""
-
-    operation: str
-    backend: str
-    default: bool = False  # what runs where no backend is asked for
-    served: str = ""
-    launches: int = 0
-    cells: dict[torch.dtype, Cell] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-def run(device: torch.device, backends: list[str], dtypes: tuple[torch.dtype, ...] = DTYPES) -> list[Line]:
-    """Every check under each of the backends, asked for by name."""
-    lines = []
-    for operation in CHECKS:
-        chosen = _default(operation, device)
-        for backend in ["eager"] if operation == WITHOUT_BACKEND else backends:
-            started = time.perf_counter()
-            line = Line(operation, backend, backend in chosen)
-            for dtype in dtypes:
-                line.cells[dtype] = _cell(line, dtype, device)
-            line.seconds = time.perf_counter() - started
-            lines.append(line)
-    return lines
-
-
-def _default(operation: str, device: torch.device) -> dict[str, None]:
-    """The backends that run the operation in fp32 where none is asked for, seen at work on a small batch."""
-    batch = make_batch(17, None, 16, torch.float32, device, 0)
-    with Served() as served, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with contextlib.suppress(Exception):  # what fails has its own line
-            list(CHECKS[operation](batch, TOLERANCES[torch.float32]))
-    return served.names
-
-
-def _cell(line: Line, dtype: torch.dtype, device: torch.device) -> Cell:
-    differences: list[Difference] = []
-    launched = _launches()
-    try:
-        with dispatch.use_backend(line.backend), Served() as served, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for seed, shape in enumerate(SHAPES):
-                batch = make_batch(*shape, dtype, device, seed)
-                differences += CHECKS[line.operation](batch, TOLERANCES[dtype])
-    except Exception as error:
-        if isinstance(error, RuntimeError) and "cannot serve" in str(error):
-            return Cell()
-        return Cell(problem=f"{type(error).__name__}: {error}".splitlines()[0])
-    line.served = served.text
-    line.launches += _launches() - launched
-    if served.names and line.backend not in served.names:
-        return Cell(problem=f"{served.text} ran in its place")
-    if "triton" in served.names and _launches() == launched:
-        return Cell(problem="no Triton kernel was launched")
-    return Cell(max(differences, key=lambda difference: difference.share))
-
-
-def _launches() -> int:
-    """Triton kernels launched so far; 0 where that backend was never needed."""
-    module = sys.modules.get("fused_rank.triton.launch")
-    return 0 if module is None else sum(module.counts().values())
+__all__ = ["Served", "add_arguments", "main", "run", "table", "verdict"]
 
 
 def table(lines: list[Line]) -> str:
@@ -179,6 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", action="append", choices=tuple(dispatch.BACKENDS), help="only this (repeatable)"
     )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes (default: up to 8 on a GPU, for compiling)"
+    )
 
 
 def main(options: argparse.Namespace) -> int:
@@ -194,7 +87,8 @@ def main(options: argparse.Namespace) -> int:
     device = torch.device(options.device or ("cuda" if there else "cpu"))
     started = time.perf_counter()
     print(_introduction(device, there))
-    lines = run(device, options.backend or able(device))
+    jobs = options.jobs or (min(8, os.cpu_count() or 1) if device.type == "cuda" else 1)
+    lines = run(device, options.backend or able(device), jobs=jobs)
     print(table(lines))
     wrong = verdict(lines, complete=options.backend is None and dispatch.forced() is None)
     print(
@@ -238,6 +132,3 @@ def _absent(device: torch.device) -> str:
         for name, backend in dispatch.BACKENDS.items()
         if backend.missing is not None and backend.device_type in (None, device.type)
     )
-
-
-__all__ = ["Served", "checks", "main", "run"]
