@@ -4,7 +4,6 @@ O(pairs · D) work and no product, so fp64 costs little and no digit is lost bet
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -56,7 +55,7 @@ def lost_rows(own: Source, gallery: Source) -> Tensor:
 
 
 @triton.jit
-def scaled_difference(x: Any, y: Any, u: Any, v: Any) -> Any:
+def scaled_difference(x, y, u, v):
     """x·u − y·v in fp64, exactly 0 for copies: a fused multiply-add of the plain form would leave its rounding error."""
     x, y = x.to(tl.float64), y.to(tl.float64)
     return (x - y) * (0.5 * (u + v)) + (u - v) * (0.5 * (x + y))
@@ -64,18 +63,18 @@ def scaled_difference(x: Any, y: Any, u: Any, v: Any) -> Any:
 
 @triton.jit(do_not_specialize=["pairs"])
 def listed_square_kernel(
-    X: Any,
-    Y: Any,
-    InverseX: Any,  # fp64, by row
-    InverseY: Any,
-    I: Any,  # int64 [pairs], row of X
-    J: Any,
-    Square: Any,  # fp64 [pairs]
-    pairs: Any,
-    width: Any,
+    X,
+    Y,
+    InverseX,  # fp64, by row
+    InverseY,
+    I,  # int64 [pairs], row of X
+    J,
+    Square,  # fp64 [pairs]
+    pairs,
+    width,
     PAIRS: tl.constexpr,
     DEPTH: tl.constexpr,
-) -> None:
+):
     """|x_i - y_j|² of each pair."""
     pair = tl.program_id(0).to(tl.int64) * PAIRS + tl.arange(0, PAIRS)
     there = pair < pairs
@@ -120,20 +119,20 @@ def listed_squares(query: Source, gallery: Source, i: Tensor, j: Tensor) -> Tens
 
 @triton.jit(do_not_specialize=["rows"])
 def edge_sum_kernel(
-    X: Any,  # the rows that the sums belong to
-    Y: Any,  # the rows at the edges' other ends
-    InverseX: Any,
-    InverseY: Any,
-    Start: Any,  # int64 [rows + 1]: each row's edges in Other and Coefficient
-    Other: Any,  # int64 [edges]
-    Coefficient: Any,  # fp64 [edges]
-    Total: Any,  # fp64 [rows, width], added to
-    rows: Any,
-    width: Any,
+    X,  # the rows that the sums belong to
+    Y,  # the rows at the edges' other ends
+    InverseX,
+    InverseY,
+    Start,  # int64 [rows + 1]: each row's edges in Other and Coefficient
+    Other,  # int64 [edges]
+    Coefficient,  # fp64 [edges]
+    Total,  # fp64 [rows, width], added to
+    rows,
+    width,
     ROWS: tl.constexpr,
     EDGES: tl.constexpr,
     DEPTH: tl.constexpr,
-) -> None:
+):
     """Each row's sum of coefficient (x - y) over its edges, in their order."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     k = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)

@@ -5,8 +5,6 @@ have slots, in that order, its own position left out. Chunks of POSITIVES slots 
 elementwise, and reduced over the columns once, after the last of them. Sums have one order: same input, same bits.
 """
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
@@ -18,21 +16,21 @@ _STATE_SLOTS = tl.constexpr(STATE_SLOTS)
 
 
 @triton.jit
-def softplus(x: Any) -> Any:
+def softplus(x):
     """log(1 + exp(x)), right to the last digits on both sides."""
     e = tl.exp(-tl.abs(x))
     return tl.maximum(x, 0.0) + tl.where(e < 1e-2, e * (1.0 - e * (0.5 - e / 3.0)), tl.log(1.0 + e))
 
 
 @triton.jit
-def sigmoid(x: Any) -> Any:
+def sigmoid(x):
     """1 / (1 + exp(-x))."""
     e = tl.exp(-tl.abs(x))
     return tl.where(x >= 0.0, 1.0, e) / (1.0 + e)
 
 
 @triton.jit
-def triplet_loss(ap: Any, an: Any, margin: Any, SOFT: tl.constexpr) -> Any:
+def triplet_loss(ap, an, margin, SOFT: tl.constexpr):
     """Hinge or softplus of d_ap - d_an + margin."""
     violation = (ap - an) + margin
     if SOFT:
@@ -43,7 +41,7 @@ def triplet_loss(ap: Any, an: Any, margin: Any, SOFT: tl.constexpr) -> Any:
 
 
 @triton.jit
-def triplet_slope(ap: Any, an: Any, margin: Any, SOFT: tl.constexpr) -> Any:
+def triplet_slope(ap, an, margin, SOFT: tl.constexpr):
     """d loss / d d_ap, which is minus d loss / d d_an."""
     violation = (ap - an) + margin
     if SOFT:
@@ -54,13 +52,13 @@ def triplet_slope(ap: Any, an: Any, margin: Any, SOFT: tl.constexpr) -> Any:
 
 
 @triton.jit
-def in_band(ap: Any, an: Any, margin: Any) -> Any:
+def in_band(ap, an, margin):
     """0 < d_an - d_ap <= margin."""
     return (an > ap) & (an - ap <= margin)
 
 
 @triton.jit
-def load_anchors(Begin: Any, End: Any, first: Any, rows: Any, SELF: tl.constexpr, ROWS: tl.constexpr) -> Any:
+def load_anchors(Begin, End, first, rows, SELF: tl.constexpr, ROWS: tl.constexpr):
     """The program's rows of the strip [ROWS], their anchors, which exist, and their ranges; an empty range where none does."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there = row < rows
@@ -75,16 +73,16 @@ def load_anchors(Begin: Any, End: Any, first: Any, rows: Any, SELF: tl.constexpr
 
 @triton.jit
 def load_positives(
-    Square: Any,
-    stride: Any,
-    row: Any,
-    anchor: Any,
-    begin: Any,
-    count: Any,
-    slot: Any,
+    Square,
+    stride,
+    row,
+    anchor,
+    begin,
+    count,
+    slot,
     METRIC: tl.constexpr,
     SELF: tl.constexpr,
-) -> Any:
+):
     """Positions [ROWS, POSITIVES] of the positives in these slots, their distances (infinite where none), and which exist."""
     real = slot[None, :] < count[:, None]
     position = begin[:, None] + slot[None, :]
@@ -97,16 +95,16 @@ def load_positives(
 
 @triton.jit
 def load_negatives(
-    Square: Any,
-    stride: Any,
-    row: Any,
-    there: Any,
-    begin: Any,
-    end: Any,
-    column: Any,
-    columns: Any,
+    Square,
+    stride,
+    row,
+    there,
+    begin,
+    end,
+    column,
+    columns,
     METRIC: tl.constexpr,
-) -> Any:
+):
     """Distances [ROWS, COLUMNS], infinite where the entry is no negative, or one that is infinitely far."""
     inside = there[:, None] & (column < columns)[None, :]
     place = row[:, None].to(tl.int64) * stride + column[None, :]
@@ -117,17 +115,17 @@ def load_negatives(
 
 @triton.jit
 def farthest_negatives(
-    Square: Any,
-    stride: Any,
-    Number: Any,
-    row: Any,
-    there: Any,
-    begin: Any,
-    end: Any,
-    columns: Any,
+    Square,
+    stride,
+    Number,
+    row,
+    there,
+    begin,
+    end,
+    columns,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
-) -> Any:
+):
     """Key of each row's farthest negative, the lowest original row among equals; NOBODY where there is none."""
     best = tl.full((ROWS, COLUMNS), NOBODY, tl.int64)
     for start in range(0, columns, COLUMNS):
@@ -141,28 +139,28 @@ def farthest_negatives(
 
 @triton.jit(do_not_specialize=["slot_stride", "slots", "first", "rows", "columns", "anchors"])
 def semihard_kernel(
-    Square: Any,  # fp32 [rows, stride]: the strip's squared distances
-    Number: Any,  # int32 [columns]: original row of a gallery position
-    Begin: Any,  # int32, by anchor
-    End: Any,
-    Offset: Any,  # int64, by anchor: where its slot 0 goes in Negative
-    Negative: Any,  # int32: original row of each slot's negative, -1 for none
-    Rows: Any,  # fp32 [3, anchors]: sum, count and number of losses above zero
-    stride: Any,
-    slot_stride: Any,
-    slots: Any,  # how many of an anchor's slots Negative holds
-    margin: Any,
-    first: Any,  # the strip's first anchor
-    rows: Any,
-    columns: Any,
-    anchors: Any,
+    Square,  # fp32 [rows, stride]: the strip's squared distances
+    Number,  # int32 [columns]: original row of a gallery position
+    Begin,  # int32, by anchor
+    End,
+    Offset,  # int64, by anchor: where its slot 0 goes in Negative
+    Negative,  # int32: original row of each slot's negative, -1 for none
+    Rows,  # fp32 [3, anchors]: sum, count and number of losses above zero
+    stride,
+    slot_stride,
+    slots,  # how many of an anchor's slots Negative holds
+    margin,
+    first,  # the strip's first anchor
+    rows,
+    columns,
+    anchors,
     METRIC: tl.constexpr,
     SOFT: tl.constexpr,
     SELF: tl.constexpr,
     ROWS: tl.constexpr,
     POSITIVES: tl.constexpr,
     COLUMNS: tl.constexpr,
-) -> None:
+):
     """For each (anchor, positive) the nearest negative strictly farther, else the farthest; and the losses of these triplets."""
     row, anchor, there, begin, end, count = load_anchors(Begin, End, first, rows, SELF, ROWS)
     offset = tl.load(Offset + anchor, mask=there, other=0)
@@ -185,9 +183,7 @@ def semihard_kernel(
         negative = (near & 0x7FFFFFFF).to(tl.int32)
         found = near != NOBODY
         if tl.max(tl.max((real & (near == NOBODY)).to(tl.int32), 1), 0) > 0:
-            far = farthest_negatives(
-                Square, stride, Number, row, there, begin, end, columns, ROWS, COLUMNS
-            )
+            far = farthest_negatives(Square, stride, Number, row, there, begin, end, columns, ROWS, COLUMNS)
             square = tl.where(found, square, value_of_far(far)[:, None])
             negative = tl.where(found, negative, (far & 0x7FFFFFFF).to(tl.int32)[:, None])
             found = found | (far != NOBODY)[:, None]
@@ -212,17 +208,17 @@ def semihard_kernel(
 
 @triton.jit(do_not_specialize=["first", "rows", "columns", "anchors"])
 def all_forward_kernel(
-    Square: Any,
-    Begin: Any,
-    End: Any,
-    Rows: Any,  # fp32 [3, anchors]
-    Slopes: Any,  # fp32 [STATE_SLOTS, anchors]: each slot's slopes, summed over the negatives
-    stride: Any,
-    margin: Any,
-    first: Any,
-    rows: Any,
-    columns: Any,
-    anchors: Any,
+    Square,
+    Begin,
+    End,
+    Rows,  # fp32 [3, anchors]
+    Slopes,  # fp32 [STATE_SLOTS, anchors]: each slot's slopes, summed over the negatives
+    stride,
+    margin,
+    first,
+    rows,
+    columns,
+    anchors,
     METRIC: tl.constexpr,
     SOFT: tl.constexpr,
     BAND: tl.constexpr,
@@ -230,7 +226,7 @@ def all_forward_kernel(
     ROWS: tl.constexpr,
     POSITIVES: tl.constexpr,
     COLUMNS: tl.constexpr,
-) -> None:
+):
     """Sums over every triplet, or every one in the band."""
     row, anchor, there, begin, end, count = load_anchors(Begin, End, first, rows, SELF, ROWS)
     total = tl.zeros((ROWS,), tl.float32)
@@ -271,23 +267,23 @@ def all_forward_kernel(
 
 @triton.jit
 def slopes_of_slots(
-    Square: Any,
-    stride: Any,
-    margin: Any,
-    row: Any,
-    there: Any,
-    begin: Any,
-    end: Any,
-    ap: Any,
-    real: Any,
-    columns: Any,
+    Square,
+    stride,
+    margin,
+    row,
+    there,
+    begin,
+    end,
+    ap,
+    real,
+    columns,
     METRIC: tl.constexpr,
     SOFT: tl.constexpr,
     BAND: tl.constexpr,
     ROWS: tl.constexpr,
     POSITIVES: tl.constexpr,
     COLUMNS: tl.constexpr,
-) -> Any:
+):
     """[ROWS, POSITIVES]: slopes of these positives, summed over the negatives."""
     slopes = tl.zeros((ROWS, POSITIVES, COLUMNS), tl.float32)
     for from_column in range(0, columns, COLUMNS):
@@ -298,9 +294,7 @@ def slopes_of_slots(
 
 
 @triton.jit
-def member_slopes(
-    ap: Any, real: Any, an: Any, margin: Any, SOFT: tl.constexpr, BAND: tl.constexpr
-) -> Any:
+def member_slopes(ap, real, an, margin, SOFT: tl.constexpr, BAND: tl.constexpr):
     """[ROWS, POSITIVES, COLUMNS]: slope of every triplet that takes part."""
     near = tl.where(real, ap, 0.0)[:, :, None]
     far = an[:, None, :]
@@ -312,18 +306,18 @@ def member_slopes(
 
 @triton.jit(do_not_specialize=["first", "rows", "columns", "anchors"])
 def all_backward_kernel(
-    Square: Any,
-    Coefficient: Any,  # fp32 [rows, stride]: factor of x_anchor - x_j in the gradient, 0 where it has none
-    Begin: Any,
-    End: Any,
-    Slopes: Any,
-    Upstream: Any,  # fp32, by anchor
-    stride: Any,
-    margin: Any,
-    first: Any,
-    rows: Any,
-    columns: Any,
-    anchors: Any,
+    Square,
+    Coefficient,  # fp32 [rows, stride]: factor of x_anchor - x_j in the gradient, 0 where it has none
+    Begin,
+    End,
+    Slopes,
+    Upstream,  # fp32, by anchor
+    stride,
+    margin,
+    first,
+    rows,
+    columns,
+    anchors,
     METRIC: tl.constexpr,
     SOFT: tl.constexpr,
     BAND: tl.constexpr,
@@ -331,7 +325,7 @@ def all_backward_kernel(
     ROWS: tl.constexpr,
     POSITIVES: tl.constexpr,
     COLUMNS: tl.constexpr,
-) -> None:
+):
     """Turns distances into coefficients: of the negatives first, then of the positives, slots beyond the kept ones summed again."""
     row, anchor, there, begin, end, count = load_anchors(Begin, End, first, rows, SELF, ROWS)
     upstream = tl.load(Upstream + anchor, mask=there, other=0.0)
@@ -352,14 +346,10 @@ def all_backward_kernel(
         if SELF:
             other = other | (column[None, :] == anchor[:, None])
         value = tl.where(real_negative, -upstream[:, None] * slopes * factor, 0.0)
-        tl.store(
-            Coefficient + place, value, mask=there[:, None] & other & (column < columns)[None, :]
-        )
+        tl.store(Coefficient + place, value, mask=there[:, None] & other & (column < columns)[None, :])
     for start in range(0, most, POSITIVES):
         slot = start + tl.arange(0, POSITIVES)
-        position, ap, real = load_positives(
-            Square, stride, row, anchor, begin, count, slot, METRIC, SELF
-        )
+        position, ap, real = load_positives(Square, stride, row, anchor, begin, count, slot, METRIC, SELF)
         if start < _STATE_SLOTS:
             kept = slot[None, :].to(tl.int64) * anchors + anchor[:, None]
             slope = tl.load(Slopes + kept, mask=real, other=0.0)

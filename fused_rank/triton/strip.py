@@ -79,7 +79,9 @@ def strip_kernel(
     tl.store(Values + place, value, mask=inside)
 
 
-def fill_strip(packed: Packed, strip: Strip, values: Tensor, close: Tensor | None = None, dot: bool = False) -> None:
+def fill_strip(
+    packed: Packed, strip: Strip, values: Tensor, close: Tensor | None = None, dot: bool = False
+) -> None:
     """Computes a strip's squared distances (`dot`: minus inner products) and which of its pairs are close."""
     x, y = packed.query, packed.gallery
     tile = tiles("strip", x.source.dtype, x.width)
@@ -110,22 +112,22 @@ def fill_strip(packed: Packed, strip: Strip, values: Tensor, close: Tensor | Non
     )
 
 
-@triton.jit(do_not_specialize=["own_first", "owners", "other_first", "others"])
+@triton.jit(do_not_specialize=["own_first", "owners", "other_first", "others", "parts"])
 def strip_pull_kernel(
     x,  # the side that owns the sums
     y,
     Coefficient,  # fp32 [anchors of the strip, stride]
     Close,  # uint8, alike
-    Sums,  # fp32 [SPLIT, owners, width]
+    Sums,  # fp32 [parts, owners, width]
     stride,
     own_first,  # where the owners start in x, and how many there are
     owners,
     other_first,
     others,
     width,
+    parts,  # how many programs share the others
     ANCHORS_OWN: tl.constexpr,  # owners are the strip's anchors, else its columns
     PRECISION: tl.constexpr,
-    SPLIT: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     DS: tl.constexpr,
@@ -137,7 +139,7 @@ def strip_pull_kernel(
     i = own_first + own
     sums = tl.zeros([BM, DS], tl.float32)
     mass = tl.zeros([BM], tl.float32)
-    for start in range(share * BN, others, SPLIT * BN):
+    for start in range(share * BN, others, parts * BN):
         other = start + tl.arange(0, BN)
         inside = (own < owners)[:, None] & (other < others)[None, :]
         if ANCHORS_OWN:
@@ -156,7 +158,12 @@ def strip_pull_kernel(
 
 
 def add_strip(
-    packed: Packed, strip: Strip, coefficient: Tensor, close: Tensor, to_query: Tensor | None, to_gallery: Tensor | None
+    packed: Packed,
+    strip: Strip,
+    coefficient: Tensor,
+    close: Tensor,
+    to_query: Tensor | None,
+    to_gallery: Tensor | None,
 ) -> None:
     """Adds a strip's share of the gradient to the sums, fp32 [R, D] in sorted order; in self form both may be one tensor."""
     query, gallery = packed.query, packed.gallery
@@ -192,11 +199,11 @@ def _pull(
             "other_first": other_first,
             "others": others,
             "width": width,
+            "parts": split,
         },
         {
             "ANCHORS_OWN": anchors_own,
             "PRECISION": precision(dtype),
-            "SPLIT": split,
             "BM": tile.rows,
             "BN": tile.columns,
             "DS": tile.features,

@@ -67,7 +67,9 @@ def problem_of(
     return Problem(x, gallery, order, metric, normalize or metric == "cosine", margin, soft)
 
 
-def _rank(problem: Problem, kernel: object, strip: Strip, constexprs: dict[str, object], **arguments: object) -> None:
+def _rank(
+    problem: Problem, kernel: object, strip: Strip, constexprs: dict[str, object], **arguments: object
+) -> None:
     """Launches a kernel of ranks.py on the anchors of a strip."""
     block = blocks("rank")
     launch(
