@@ -49,7 +49,7 @@ def cases(quick: bool, full: bool) -> list[Case]:
 
 
 def main(options: argparse.Namespace, report: Callable[[str], None]) -> int:
-    """Measure on the current CUDA device and write gpu.json and gpu.md; 2 without a device, 1 where ours failed."""
+    """Measure on the current CUDA device and write gpu.json and gpu.md; 2 where it can't, 1 where ours failed."""
     if not torch.cuda.is_available():
         print(
             "bench: --device cuda needs a CUDA or ROCm GPU that this torch can use, and torch.cuda.is_available() is"
@@ -57,19 +57,31 @@ def main(options: argparse.Namespace, report: Callable[[str], None]) -> int:
             file=sys.stderr,
         )
         return 2
-    device = torch.device("cuda", torch.cuda.current_device())
     chosen = cases(options.quick, options.full)
     if options.case:
-        chosen = [case for case in chosen if any(case.name.startswith(name) for name in options.case)]
-    run = measure(chosen, device, CudaInstrument(device), 0.2 if options.quick else 2.0, report)
-    options.out.mkdir(parents=True, exist_ok=True)
+        chosen = [case for case in chosen if case.name.startswith(tuple(options.case))]
+    if not chosen:
+        names = ", ".join(name for name, *_ in LOSSES)
+        print(
+            f"bench: no case on a GPU begins with {' or '.join(options.case)}; losses are {names}",
+            file=sys.stderr,
+        )
+        return 2
+    device, instrument = _here()
+    run = measure(chosen, device, instrument, 0.2 if options.quick else 2.0, report)
     for path in (options.out / "gpu.json", *((options.json,) if options.json else ())):
         save(run, path)
-    (options.out / "gpu.md").write_text(gpu_table.page(run), encoding="utf-8")
-    print(gpu_table.page(run))
+    page = gpu_table.page(run)
+    (options.out / "gpu.md").write_text(page, encoding="utf-8")
+    print(page)
     print(f"{run.seconds:.0f} s; gpu.json and gpu.md in {options.out}")
     ours = [row.result(OURS) for row in run.rows]
     return 1 if any(result is None or result.time is None for result in ours) else 0
+
+
+def _here() -> tuple[torch.device, Instrument]:
+    device = torch.device("cuda", torch.cuda.current_device())
+    return device, CudaInstrument(device)
 
 
 def measure(

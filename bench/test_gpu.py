@@ -159,6 +159,41 @@ def test_cases_cover_every_loss_and_name_known_contenders() -> None:
     assert all(case.options.get("mining", case.loss) in gpu.PRODUCTS for case in chosen)
 
 
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The command line as if the CPU were a GPU; where its results go."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "_here", lambda: (CPU, WallClock()))
+    small = [Case("hard-48×16", "triplet", 48, 16, "early", {"mining": "hard"})]
+    monkeypatch.setattr(gpu, "cases", lambda quick, full: small)
+    monkeypatch.setattr(
+        sys, "argv", ["bench", "--device", "cuda", "--quick", "--out", str(tmp_path / "results")]
+    )
+    return tmp_path / "results"
+
+
+def test_command_writes_both_files(pretended: Path) -> None:
+    assert __main__.main() == 0
+    assert json.loads((pretended / "gpu.json").read_text())["rows"][1]["dtype"] == "bf16"
+    assert "| hard-48×16 | fp32 | fused_rank" in (pretended / "gpu.md").read_text(encoding="utf-8")
+
+
+def test_command_fails_where_ours_does(pretended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Training) -> None:
+        if self.name == OURS:
+            raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(Training, "__call__", broken)
+    assert __main__.main() == 1
+    assert "no kernel image" in (pretended / "gpu.md").read_text(encoding="utf-8")
+
+
+def test_command_knows_its_cases(pretended: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sys.argv += ["--case", "nothing"]
+    assert __main__.main() == 2
+    assert "rll-query" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so_and_stops(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
