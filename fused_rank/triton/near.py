@@ -17,7 +17,7 @@ from .pull import pull_near
 from .tile import band, by_columns, by_rows, edge_factor, kinds, load_members, load_ranges, squared_distances, to_metric
 
 
-@triton.jit(do_not_specialize=["rows", "columns", "parts"])
+@triton.jit(do_not_specialize=["rows", "columns", "parts", "slots"])
 def near_statistics_kernel(
     x,
     y,
@@ -31,16 +31,16 @@ def near_statistics_kernel(
     columns,
     width,
     parts,
+    slots,
     TERM: tl.constexpr,
     METRIC: tl.constexpr,
     SELF: tl.constexpr,
-    MARK: tl.constexpr,
     PRECISION: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """Close pairs into parts of their own, [parts, 2 parts), of the partial rows; MARK: and into the live map."""
+    """Close pairs into slots of their own, [parts, 2 parts), of the partial rows, and into the live map if there is one."""
     block = tl.program_id(0)
     part = tl.program_id(1)
     i = block * BM + tl.arange(0, BM)
@@ -58,9 +58,9 @@ def near_statistics_kernel(
             some_positive = (some < t * BN + BN) & (most > t * BN)
             d = to_metric(squared, METRIC)
             row, alive = fold_tile(row, d, positive & close, negative & close, some_positive, p, TERM)
-            if MARK:
+            if live is not None:
                 tl.store(live + at, alive.to(tl.uint8) | tl.load(live + at))
-    store_members(partial, row, i, rows, parts + part, 2 * parts)
+    store_members(partial, row, i, rows, parts + part, slots)
 
 
 @triton.jit(do_not_specialize=["rows", "columns", "parts"])
@@ -130,14 +130,14 @@ def near_gradient_kernel(
                 tl.debug_barrier()  # the next tile reads what this one wrote
 
 
-def near_statistics(arguments: dict[str, Any], constexprs: dict[str, Any], blocks: int, *, mark: bool) -> None:
-    """After a sweep with these arguments that left close pairs out; its partial rows have room for twice its parts."""
+def near_statistics(arguments: dict[str, Any], constexprs: dict[str, Any], blocks: int) -> None:
+    """After a sweep with these arguments that left close pairs out; its partial rows have slots for them after its own."""
     shape = near_tiles(arguments["x"].rows.dtype)
     launch(
         near_statistics_kernel,
         (blocks, arguments["parts"]),
-        {name: arguments[name] for name in _NEAR if name not in ("out", "scales")},
-        {**_kept(constexprs), "MARK": mark, "BK": shape.depth},
+        {name: arguments[name] for name in _NEAR if name not in ("out", "scales")} | {"slots": arguments["slots"]},
+        {**_kept(constexprs), "BK": shape.depth},
         **shape.options,
     )
 

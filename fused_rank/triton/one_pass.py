@@ -1,8 +1,8 @@
 """Statistics and the queries' gradient in one sweep, where slopes need no more of the statistics than a factor.
 
-Row-owned: a program owns a block of rows, a slice of the features and a share of the columns. It walks the band of its rows'
-positives first, then its share for negatives, with one accumulator on chip for both in turn, and leaves the two sums at unit scale.
-The finished rows scale and add them; backward multiplies by the upstream gradient.
+Row-owned: a program owns a block of rows, a slice of the features and a share of the columns. Negatives are one launch over all
+tiles, positives another over the narrow band where they lie, each with one accumulator on chip, which it leaves at unit scale. The finished
+rows scale and add the two; backward multiplies by the upstream gradient.
 """
 
 from typing import Any
@@ -26,13 +26,7 @@ from .tile import any_set, band, by_rows, edge_factor, kinds, load_ranges, produ
 _MOST_SPLITS = 4
 
 
-@triton.jit
-def _store_gradient(out, value, at, f, inside, width):
-    """Rows of a gradient at features f, by original row."""
-    tl.store(out + at[:, None] * width + f[None, :], value, mask=inside[:, None] & (f < width)[None, :])
-
-
-@triton.jit(do_not_specialize=["rows", "columns", "parts"])
+@triton.jit(do_not_specialize=["rows", "columns", "parts", "slot", "slots"])
 def one_pass_kernel(
     x,
     y,
@@ -40,14 +34,16 @@ def one_pass_kernel(
     end,
     partial,
     near,
-    positive_out,
-    negative_out,
+    out,
     p,
     rows,
     columns,
     width,
     parts,
+    slot,
+    slots,
     TERM: tl.constexpr,
+    KIND: tl.constexpr,
     METRIC: tl.constexpr,
     SELF: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -56,50 +52,47 @@ def one_pass_kernel(
     BK: tl.constexpr,
     DS: tl.constexpr,
 ):
+    """Pairs of one KIND, "positive" or "negative": row sums into slot `slot` + part of `slots`, gradients into out [parts, M, D]."""
     block = tl.program_id(0)
     part = tl.program_id(2)
     i = block * BM + tl.arange(0, BM)
     f = tl.program_id(1) * DS + tl.arange(0, DS)
-    at = tl.load(x.index + i, mask=i < rows, other=0) + tl.cast(part, tl.int64) * rows
     first, last = load_ranges(begin, end, i, rows)
     some, most = band(first, last, i, rows)
+    count = tl.cdiv(columns, BN)
+    if KIND == "positive":
+        start = tl.minimum(some // BN, count)
+        stop = tl.cdiv(most, BN)
+    else:
+        share = tl.cdiv(count, parts)
+        start = part * share
+        stop = tl.minimum(start + share, count)
     row = TERM.start(BM, p)
     unit = by_rows(TERM.unit(tl.zeros([BM], tl.float32), p))
     sums = tl.zeros([BM, DS], tl.float32)
     mass = tl.zeros([BM], tl.float32)
-    count = tl.cdiv(columns, BN)
-    share = tl.cdiv(count, parts)
-    start = part * share
-    stop = tl.minimum(start + share, count)
-    # One of the programs that share a row block takes its whole band.
-    banded = tl.where((block % parts == part) & (some < most), tl.cdiv(most, BN) - some // BN, 0)
-    for step in range(0, banded + stop - start):
-        positives = step < banded
-        if step == banded:
-            total = finish_pull(sums, mass, x, i, f, rows, width)
-            _store_gradient(positive_out, total, at, f, i < rows, width)
-            sums = tl.zeros([BM, DS], tl.float32)
-            mass = tl.zeros([BM], tl.float32)
-        t = tl.where(positives, some // BN + step, start + step - banded)
+    for t in range(start, stop):
         j = t * BN + tl.arange(0, BN)
         squared, close = product_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
         d = to_metric(squared, METRIC)
         positive, negative = kinds(i, j, first, last, rows, columns, SELF)
-        slope = tl.zeros([BM, BN], tl.float32)
-        if positives:
-            row = TERM.fold_positive(row, d, positive & ~close, p)
-            slope = tl.where(positive & ~close, TERM.slope_positive(d, unit, p), 0.0)
+        if KIND == "positive":
+            here = positive & ~close
+            row = TERM.fold_positive(row, d, here, p)
+            slope = tl.where(here, TERM.slope_positive(d, unit, p), 0.0)
         else:
-            row = TERM.fold_negative(row, d, negative & ~close, p)
-            slope = tl.where(negative & ~close, TERM.slope_negative(d, unit, p), 0.0)
+            here = negative & ~close
+            row = TERM.fold_negative(row, d, here, p)
+            slope = tl.where(here, TERM.slope_negative(d, unit, p), 0.0)
             if tl.program_id(1) == 0:
                 tl.store(near + tl.cast(block, tl.int64) * count + t, any_set(close).to(tl.uint8))
         if any_set(slope != 0.0) > 0:
             sums, mass = pull_far(sums, mass, slope * edge_factor(d, METRIC), y, j, f, columns, width, PRECISION)
     total = finish_pull(sums, mass, x, i, f, rows, width)
-    _store_gradient(negative_out, total, at, f, i < rows, width)
+    at = tl.load(x.index + i, mask=i < rows, other=0) + tl.cast(part, tl.int64) * rows
+    tl.store(out + at[:, None] * width + f[None, :], total, mask=(i < rows)[:, None] & (f < width)[None, :])
     if tl.program_id(1) == 0:
-        store_members(partial, row, i, rows, part, 2 * parts)
+        store_members(partial, row, i, rows, slot + part, slots)
 
 
 def statistics_and_gradient(
@@ -120,9 +113,9 @@ def statistics_and_gradient(
     shape = tiles("gradient", x.source.dtype, x.width)
     blocks, slices = triton.cdiv(x.size, shape.rows), triton.cdiv(x.width, shape.features)
     parts = splits(blocks * slices, triton.cdiv(y.size, shape.columns), _MOST_SPLITS)
-    partial = x.source.new_empty(term.row_members, 2 * parts, x.size, dtype=torch.float32)
-    positive = partial.new_empty(parts, x.size, x.width)
-    negative = torch.empty_like(positive)
+    slots = 2 * parts + 1  # of negatives, of close pairs, of positives
+    partial = x.source.new_empty(term.row_members, slots, x.size, dtype=torch.float32)
+    positive, negative = (partial.new_empty(n, x.size, x.width) for n in (1, parts))
     count = triton.cdiv(y.size, shape.columns)
     arguments: dict[str, Any] = {
         "x": x.side,
@@ -131,13 +124,11 @@ def statistics_and_gradient(
         "end": order.end,
         "partial": partial,
         "near": torch.empty(blocks * count, dtype=torch.uint8, device=partial.device),
-        "positive_out": positive,
-        "negative_out": negative,
         "p": params,
         "rows": x.size,
         "columns": y.size,
         "width": x.width,
-        "parts": parts,
+        "slots": slots,
     }
     constexprs: dict[str, Any] = {
         "TERM": term,
@@ -149,13 +140,14 @@ def statistics_and_gradient(
         "BK": shape.depth,
         "DS": shape.features,
     }
-    launch(one_pass_kernel, (blocks, slices, parts), arguments, constexprs, **shape.options)
-    arguments |= {"live": None, "scales": None}
-    near_statistics(arguments, constexprs, blocks, mark=False)
-    for unit, out in (("positive", positive), ("negative", negative)):
-        near_gradient({**arguments, "out": out}, constexprs, blocks, ends=(True, False), unit=unit)
+    for kind, out, slot in (("negative", negative, 0), ("positive", positive, 2 * parts)):
+        share = {"out": out, "parts": out.shape[0], "slot": slot}
+        grid = (blocks, slices, out.shape[0])
+        launch(one_pass_kernel, grid, {**arguments, **share}, {**constexprs, "KIND": kind}, **shape.options)
+        near_gradient({**arguments, **share, "scales": None}, constexprs, blocks, ends=(True, False), unit=kind)
+    near_statistics({**arguments, "parts": parts, "live": None}, constexprs, blocks)
     results, state = finish(partial, packed, order, term, params, channels, state_rows)
     ones = torch.ones_like(results[:channels])
     factors = make_scales(torch.arange(x.size, device=results.device), state, ones, term, params)
-    gradient = factors[0].unsqueeze(1) * positive.sum(0) + factors[1].unsqueeze(1) * negative.sum(0)
+    gradient = factors[0].unsqueeze(1) * positive[0] + factors[1].unsqueeze(1) * negative.sum(0)
     return Statistics(results, state, live_map(x.size, y.size, x.source)), x.project(gradient).float()

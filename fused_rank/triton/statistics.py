@@ -23,7 +23,7 @@ from .tile import any_set, band, kinds, load_ranges, product_distances, to_metri
 _MOST_SPLITS = 16
 
 
-@triton.jit(do_not_specialize=["rows", "columns", "parts"])
+@triton.jit(do_not_specialize=["rows", "columns", "parts", "slots"])
 def statistics_kernel(
     x,
     y,
@@ -37,6 +37,7 @@ def statistics_kernel(
     columns,
     width,
     parts,
+    slots,
     TERM: tl.constexpr,
     METRIC: tl.constexpr,
     SELF: tl.constexpr,
@@ -63,7 +64,7 @@ def statistics_kernel(
         at = tl.cast(block, tl.int64) * count + t
         tl.store(live + at, alive.to(tl.uint8))
         tl.store(near + at, any_set(close).to(tl.uint8))
-    store_members(partial, row, i, rows, part, 2 * parts)
+    store_members(partial, row, i, rows, part, slots)
 
 
 @triton.jit(do_not_specialize=["rows", "columns", "parts"])
@@ -155,6 +156,7 @@ def statistics(
         "columns": y.size,
         "width": x.width,
         "parts": parts,
+        "slots": 2 * parts,  # of all pairs, of close pairs
     }
     constexprs: dict[str, Any] = {
         "TERM": term,
@@ -166,7 +168,7 @@ def statistics(
         "BK": shape.depth,
     }
     launch(statistics_kernel, (blocks, parts), arguments, constexprs, **shape.options)
-    near_statistics(arguments, constexprs, blocks, mark=True)
+    near_statistics(arguments, constexprs, blocks)
     results, state = finish(partial, packed, order, term, params, channels, state_rows)
     return Statistics(results, state, live)
 
