@@ -32,14 +32,19 @@ def loss_check(
     check_against_oracle(loss, {"normalize": True, **options}, inputs, upstream, "cpu", decided=0.3)
 
 
-def near_copies_check() -> None:
+def near_copies_check(dtype: torch.dtype = torch.float32, shape: tuple[int, int, int] = (66, 66, 19)) -> None:
     """Rows in pairs that hardly differ: a product alone has no digits left for their distances."""
     random = generator()
-    x = make_inputs("self", 66, 0, 19, torch.float64, random).embeddings[::2].repeat_interleave(2, 0)
-    x[1::2] += 1e-4 * torch.randn(33, 19, generator=random, dtype=torch.float64)
-    near = Inputs(x.float(), torch.arange(66) // 2)
-    upstream = torch.randn(66, generator=random, dtype=torch.float64)
-    check_against_oracle(CONTRASTIVE, {"neg_margin": 0.0, "power": 1}, near, upstream, "cpu")
+    rows, _, width = shape
+    x = (
+        make_inputs("self", rows, 0, width, torch.float64, random)
+        .embeddings[: rows // 2]
+        .repeat_interleave(2, 0)
+    )
+    x[1::2] += 1e-4 * torch.randn(rows // 2, width, generator=random, dtype=torch.float64)
+    near = Inputs(x.to(dtype), torch.arange(len(x)) // 2)
+    upstream = torch.randn(len(x), generator=random, dtype=torch.float64)
+    check_against_oracle(CONTRASTIVE, {"neg_margin": 0.0, "power": 1}, near, upstream, "cpu", decided=0.0)
 
 
 def copies_check() -> None:

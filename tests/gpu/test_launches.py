@@ -25,11 +25,12 @@ def triplets(x: Tensor, labels: Tensor) -> Tensor:
     return fused_rank.TripletMarginLoss()(x, triplets=(anchor, anchor ^ 1, 15 - anchor))
 
 
-PAIR_SWEEPS = {"statistics_kernel", "finish_kernel", "scale_kernel", "gradient_kernel"}
+NEAR = {"near_statistics_kernel", "near_gradient_kernel"}
+PAIR_SWEEPS = {"statistics_kernel", "finish_kernel", "scale_kernel", "gradient_kernel", *NEAR}
 CALLS: dict[str, tuple[Call, set[str]]] = {
     "ranked list, query": (
         lambda x, labels: fused_rank.RankedListLoss()(x, labels),
-        {"one_pass_kernel", "finish_kernel", "scale_kernel"},
+        {"one_pass_kernel", "finish_kernel", "scale_kernel", *NEAR},
     ),
     "ranked list, exact": (
         lambda x, labels: fused_rank.RankedListLoss(gradient="exact")(x, labels),
