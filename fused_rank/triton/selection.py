@@ -9,12 +9,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .configs import precision, tiles
+from .configs import near_tiles, precision, tiles
 from .keys import NOBODY, NOBODY_KEY, farthest_first, nearest_first
 from .launch import launch
 from .operand import Packed
 from .order import LabelOrder
-from .tile import hide_lost, kinds, load_ranges, squared_distances
+from .tile import any_set, hide_lost, kinds, load_ranges, product_distances, squared_distances
 
 
 @triton.jit
@@ -43,10 +43,12 @@ def hard_kernel(
     End,
     Nearest,  # int64 [rows]: keys of the nearest negatives
     Farthest,  # int64 [rows]: of the farthest positives
+    Near,  # uint8 [row tiles, column tiles]: has the tile close pairs?
     rows,
     columns,
     width,
     SELF: tl.constexpr,
+    NEAR: tl.constexpr,  # only close pairs, which the first visit left out
     PRECISION: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
@@ -57,20 +59,30 @@ def hard_kernel(
     if SELF:  # BM = BN
         if column_tile < row_tile:
             return
+    tile = Near + row_tile.to(tl.int64) * tl.num_programs(0) + column_tile
+    if NEAR:
+        if tl.load(tile) == 0:
+            return
     i = row_tile * BM + tl.arange(0, BM)
     j = column_tile * BN + tl.arange(0, BN)
-    squared, _ = squared_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
+    if NEAR:
+        squared, wanted = squared_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
+    else:
+        squared, close = product_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
+        wanted = close == 0
+        tl.store(tile, any_set(close).to(tl.uint8))
     squared = hide_lost(squared, x, y, i, j, rows, columns, float("inf"))
     first, last = load_ranges(Begin, End, i, rows)
     positive, negative = kinds(i, j, first, last, rows, columns, SELF)
+    positive = positive & wanted
     own = tl.load(x.index + i, mask=i < rows, other=0).to(tl.int32)[:, None]
     other = tl.load(y.index + j, mask=j < columns, other=0).to(tl.int32)[None, :]
-    near = tl.where(negative, squared, float("inf"))
+    near = tl.where(negative & wanted, squared, float("inf"))
     offer_nearest(Nearest, i, i < rows, near, other, 1)
     if SELF:
         if column_tile > row_tile:
             offer_nearest(Nearest, j, j < columns, near, own, 0)
-    if tl.max(tl.max(positive.to(tl.int32), 1), 0) > 0:
+    if any_set(positive) != 0:
         far = tl.where(positive & (squared < float("inf")), squared, -1.0)
         offer_farthest(Farthest, i, i < rows, far, other, 1)
         if SELF:
@@ -83,29 +95,34 @@ def hardest(packed: Packed, order: LabelOrder) -> tuple[Tensor, Tensor]:
     x, y = packed.query, packed.gallery
     nearest, farthest = torch.full((2, x.size), NOBODY_KEY, device=order.query.device).unbind(0)
     tile = tiles("selection", x.source.dtype, x.width)
-    launch(
-        hard_kernel,
-        (triton.cdiv(y.size, tile.columns), triton.cdiv(x.size, tile.rows)),
-        {
-            "x": x.side,
-            "y": y.side,
-            "Begin": order.begin,
-            "End": order.end,
-            "Nearest": nearest,
-            "Farthest": farthest,
-            "rows": x.size,
-            "columns": y.size,
-            "width": x.width,
-        },
-        {
-            "SELF": packed.self_form,
-            "PRECISION": precision(x.source.dtype, exact=True),
-            "BM": tile.rows,
-            "BN": tile.columns,
-            "BK": tile.depth,
-        },
-        **tile.options,
-    )
+    grid = (triton.cdiv(y.size, tile.columns), triton.cdiv(x.size, tile.rows))
+    near = torch.empty(grid[::-1], dtype=torch.uint8, device=nearest.device)
+    for again in (False, True):
+        launch(
+            hard_kernel,
+            grid,
+            {
+                "x": x.side,
+                "y": y.side,
+                "Begin": order.begin,
+                "End": order.end,
+                "Nearest": nearest,
+                "Farthest": farthest,
+                "Near": near,
+                "rows": x.size,
+                "columns": y.size,
+                "width": x.width,
+            },
+            {
+                "SELF": packed.self_form,
+                "NEAR": again,
+                "PRECISION": precision(x.source.dtype, exact=True),
+                "BM": tile.rows,
+                "BN": tile.columns,
+                "BK": tile.depth,
+            },
+            **(near_tiles(x.source.dtype) if again else tile).options,
+        )
     return _rows_of(farthest, order), _rows_of(nearest, order)
 
 

@@ -14,7 +14,7 @@ from .operand import Packed, pack
 from .order import LabelOrder, order_by_label
 from .ranks import STATE_SLOTS, all_backward_kernel, all_forward_kernel, semihard_kernel
 from .selection import hardest
-from .strip import Strip, add_strip, fill_strip, strips
+from .strip import Coefficients, Strip, add_strip, fill_strip, strips
 
 _EDGES = 1 << 20  # mined pairs at a time
 
@@ -215,7 +215,7 @@ def all_backward(
     for strip in strips(problem.anchors, problem.columns):
         square, coefficient = problem.empty(*strip.shape), problem.empty(*strip.shape)
         close = problem.empty(*strip.shape, dtype=torch.uint8)
-        fill_strip(packed, strip, square, close)
+        near = fill_strip(packed, strip, square, close)
         _rank(
             problem,
             all_backward_kernel,
@@ -226,7 +226,8 @@ def all_backward(
             Slopes=state,
             Upstream=upstream,
         )
-        add_strip(packed, strip, coefficient, close, to_query, to_query if packed.self_form else to_gallery)
+        coefficients = Coefficients(strip, coefficient, close, near)
+        add_strip(packed, coefficients, to_query, to_query if packed.self_form else to_gallery)
     return (
         None if to_query is None else packed.query.gradient(_unsorted(to_query, order.query)),
         None if to_gallery is None else packed.gallery.gradient(_unsorted(to_gallery, order.gallery)),
