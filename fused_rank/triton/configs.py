@@ -55,8 +55,8 @@ _TABLE: dict[tuple[str, int], list[tuple[float, Tiles]]] = {
     ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
     ("strip", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
     ("strip", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
-    ("strip_pull", 4): [(float("inf"), Tiles(64, 32, 0, 4, 2, features=64))],
-    ("strip_pull", 2): [(float("inf"), Tiles(64, 32, 0, 4, 2, features=64))],
+    ("strip_pull", 4): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
+    ("strip_pull", 2): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
 }
 
 
