@@ -122,7 +122,9 @@ def test_instructions_are_classified():
     counts = disassembly.classify(disassembly.SASS_OPCODE.findall(SASS), disassembly.NVIDIA_CLASSES)
     expected = {"instructions": 9, "tensor": 1, "local memory": 1, "global load": 2, "barrier": 1}
     assert counts == {**expected, "special function": 1, "fp32": 2}
-    text = "\tv_mfma_f32_32x32x8_bf16 a[0:15], v[0:1], v[2:3], 0\n\tds_read_b128 v[0:3], v4\n\tscratch_load_dword v1, v0\n"
+    text = (
+        "\tv_mfma_f32_32x32x8_bf16 a[0:15], v[0:1]\n\tds_read_b128 v[0:3], v4\n\tscratch_load_dword v1, v0\n"
+    )
     counts = disassembly.classify(disassembly.GCN_OPCODE.findall(text), disassembly.AMD_CLASSES)
     assert counts == {"instructions": 3, "tensor": 1, "shared load": 1, "local memory": 1}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .aot.pool import Worker
-from .ptx_cases import CASES, RAGGED
+from .ptx_cases import CASES, ODD, RAGGED
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
@@ -33,7 +33,7 @@ def worker() -> Iterator[Worker]:
 
 
 def ask(worker: Worker, **request: Any) -> Any:
-    answer = worker.ask({"shape": RAGGED, **request})
+    answer = worker.ask({"shape": RAGGED[request["dtype"]], **request})
     if isinstance(answer, dict) and "failed" in answer:
         pytest.fail(answer["failed"], pytrace=False)
     return answer
@@ -46,6 +46,13 @@ def test_compiled_kernels_agree_with_fp64(worker, target, dtype, case):
     for name, error in answer["errors"].items():
         allowed = {"grad": GRADIENT[dtype], "inde": 0.0}.get(name[:4], VALUE)
         assert error <= allowed, f"{name} is off by {error:.1e}"
+
+
+@pytest.mark.parametrize(("target", "dtype"), [("sm_80", "float32"), ("sm_90", "bfloat16")])
+def test_rows_of_odd_width(worker, target, dtype):
+    answer = ask(worker, case="ranked_list", target=target, dtype=dtype, shape=ODD)
+    assert answer["errors"]["rows"] <= VALUE
+    assert answer["errors"]["grad x"] <= GRADIENT[dtype]
 
 
 def test_products_use_tensor_cores_where_they_should(worker):
