@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.gpu.aot import pool, records, report
+from tests.gpu.aot import plan, pool, records, report
 from tests.gpu.aot.pool import Job
 from tests.gpu.aot.records import Entry, Record
 from tests.gpu.aot.targets import TARGETS
@@ -53,43 +53,62 @@ def compare(old: Record, new: Record) -> list[str]:
     return found
 
 
-def main() -> int:
+def merge(old: Record, results: dict[Job, dict[str, Any]], listing: dict[str, tuple[str, str]]) -> Record:
+    """What ships now: new results over old ones, where the sources of the old are still the same."""
+    new = Record(reasons=list(old.reasons), emulated=old.emulated)
+    for name, (source, label) in listing.items():
+        entry = Entry(source, label)
+        before = old.entries.get(name)
+        if before and before.source == source and old.triton == new.triton:
+            entry.counts.update(before.counts)
+            entry.violations.update(before.violations)
+        for target in TARGETS:
+            if (found := results.get(Job(name, target, source))) is not None:
+                entry.counts[target] = found["counts"]
+                entry.violations.pop(target, None)
+                if found["violations"]:
+                    entry.violations[target] = found["violations"]
+        if entry.counts:
+            new.entries[name] = entry
+    return new
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes that compile (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, choices=(1, 2), default=2, help="processes that compile")
+    parser.add_argument("--cover", action="store_true", help="only what make test asks to be recorded")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
+    parser.add_argument("--match", default="", help="only kernels whose name or label contains this")
     parser.add_argument(
-        "--match", default="", help="only kernels whose name or label contains this; writes nothing"
+        "--minutes", type=float, default=float("inf"), help="stop then, and record what is done"
     )
     parser.add_argument(
         "--reason", help="why counters that grew by more than 5%% may do so; kept in the file"
     )
-    options = parser.parse_args()
-    if options.jobs > 2:
-        parser.error("--jobs: two at most")
-    listing = pool.listing()
-    chosen = {name: entry for name, entry in listing.items() if options.match in f"{name} {entry[1]}"}
-    jobs = [Job(name, target, source) for target in options.targets for name, (source, _) in chosen.items()]
-    print(f"{len(chosen)} kernels for {', '.join(options.targets)}")
-    results = pool.build(jobs, options.jobs, Progress(len(jobs)))
+    return parser.parse_args()
 
+
+def main() -> int:
+    options = arguments()
+    listing = pool.listing()
+    jobs = [
+        job
+        for job in (plan.cover if options.cover else plan.complete)(listing)
+        if job.target in options.targets and options.match in f"{job.identity} {listing[job.identity][1]}"
+    ]
+    print(f"{len(listing)} kernels ship, {len(jobs)} compilations")
+    results = pool.build(jobs, options.jobs, Progress(len(jobs)), 60 * options.minutes)
+    failed = sum(bool(result["violations"]) for result in results.values())
     old = records.load()
-    new = Record(reasons=old.reasons, emulated=old.emulated)
-    for job in jobs:
-        source, label = chosen[job.identity]
-        entry = new.entries.setdefault(job.identity, Entry(source, label))
-        entry.counts[job.target] = results[job]["counts"]
-        if results[job]["violations"]:
-            entry.violations[job.target] = results[job]["violations"]
-    failed = sum(bool(results[job]["violations"]) for job in jobs)
+    new = merge(old, results, listing)
     grown = compare(old, new)
     print(*grown, sep="\n")
-    print(f"{len(jobs) - failed} pass, {failed} fail, {len(grown)} counters grew by more than 5%")
-    partial = bool(options.match) or set(options.targets) != set(TARGETS)
-    if partial or (grown and not options.reason):
-        print("nothing recorded: " + ("a part only" if partial else "say why with --reason"))
-        return int(bool(failed or grown))
+    print(f"{len(results) - failed} pass, {failed} fail, {len(grown)} counters grew by more than 5%")
+    if grown and not options.reason:
+        print("nothing recorded: say why with --reason")
+        return 1
     new.reasons += [options.reason] * bool(grown)
     records.save(new)
     report.write(new)

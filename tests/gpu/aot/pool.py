@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -78,9 +79,16 @@ def listing() -> dict[str, tuple[str, str]]:
 
 
 def build(
-    jobs: Sequence[Job], processes: int, done: Callable[[Job, dict[str, Any]], None]
+    jobs: Sequence[Job],
+    processes: int,
+    done: Callable[[Job, dict[str, Any]], None],
+    seconds: float = float("inf"),
 ) -> dict[Job, dict[str, Any]]:
-    """Compiles what is not cached, at most `processes` at a time; `done` is called as each is ready."""
+    """Compiles what is not cached, `processes` at a time; `done` is called as each is ready.
+
+    After `seconds` no more are begun, and what is ready is returned.
+    """
+    end = time.monotonic() + seconds
     results: dict[Job, dict[str, Any]] = {}
     missing = []
     for job in jobs:
@@ -98,6 +106,8 @@ def build(
         idle.put(worker)
 
     def one(job: Job) -> None:
+        if time.monotonic() > end:
+            return
         worker = idle.get()
         try:
             results[job] = worker.ask({"build": job.identity, "target": job.target})

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from .disassembly import Counts
-from .targets import TARGETS
 
 FILE = Path(__file__).parents[1] / "counters.json"
 TOLERANCE = 0.05
@@ -23,10 +22,6 @@ class Entry:
     label: str
     counts: dict[str, Counts] = field(default_factory=dict)
     violations: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        return all(target in self.counts for target in TARGETS)
 
 
 @dataclass
