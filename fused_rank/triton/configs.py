@@ -38,18 +38,18 @@ class Tiles:
 
 # (kernel, bytes of an element) -> [(widest rows it is for, tiles)]
 _TABLE: dict[tuple[str, int], list[tuple[float, Tiles]]] = {
-    ("statistics", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
-    ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
-    ("near", 4): [(float("inf"), Tiles(0, 0, 32, 8, 2, features=64))],  # rows and columns as in the sweep before
-    ("near", 2): [(float("inf"), Tiles(0, 0, 32, 8, 2, features=64))],
+    ("statistics", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
+    ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
+    ("near", 4): [(float("inf"), Tiles(0, 0, 16, 8, 2, features=32))],  # rows and columns as in the sweep before
+    ("near", 2): [(float("inf"), Tiles(0, 0, 32, 8, 2, features=32))],
     ("gradient", 4): [
-        (64, Tiles(64, 32, 32, 4, 2, features=64)),
+        (64, Tiles(64, 32, 16, 8, 2, features=64)),
         (float("inf"), Tiles(64, 32, 32, 8, 2, features=128)),
     ],
     ("gradient", 2): [
-        (64, Tiles(64, 64, 64, 4, 2, features=64)),
-        (128, Tiles(64, 64, 64, 8, 2, features=128)),
-        (float("inf"), Tiles(64, 64, 64, 8, 2, features=256)),
+        (64, Tiles(64, 32, 64, 8, 2, features=64)),
+        (128, Tiles(64, 32, 64, 8, 2, features=128)),
+        (float("inf"), Tiles(64, 32, 64, 8, 2, features=256)),
     ],
     ("selection", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
     ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
