@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.gpu.aot import plan, pool, records, report
+from tests.gpu.aot import executed, plan, pool, records, report
 from tests.gpu.aot.pool import Job
 from tests.gpu.aot.records import Entry, Record
 from tests.gpu.aot.targets import TARGETS
@@ -110,6 +110,8 @@ def main() -> int:
         print("nothing recorded: say why with --reason")
         return 1
     new.reasons += [options.reason] * bool(grown)
+    if options.executed:
+        new.emulated = executed.measure()
     records.save(new)
     report.write(new)
     return int(bool(failed))

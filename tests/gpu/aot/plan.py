@@ -31,7 +31,9 @@ def complete(listing: Mapping[str, tuple[str, str]]) -> list[Job]:
 
 
 def cover(listing: Mapping[str, tuple[str, str]]) -> list[Job]:
-    by_shape = {shape(name): name for name in reversed(list(listing))}
+    by_shape: dict[str, str] = {}
+    for name in listing:
+        by_shape.setdefault(shape(name), name)
     one_each = [
         Job(name, target, listing[name][0]) for target in (FIRST, *TARGETS) for name in by_shape.values()
     ]
