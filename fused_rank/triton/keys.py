@@ -1,7 +1,7 @@
 """Distances packed with the row they lead to, so that one integer comparison ranks both.
 
-The order-preserving bits of a value stand in the upper half of an int64, the original row number in the lower: the least key
-is the nearest row (or the farthest), the lowest number among equals. Integer minima are the same in any order.
+The order-preserving bits of a value stand in the upper half of an int64, the original row in the lower half: the least
+key is the nearest row (or the farthest), the lowest row among equals. Integer minima are the same in any order.
 """
 
 import triton
@@ -41,10 +41,3 @@ def signed_first(value, number):
     bits = value.to(tl.int32, bitcast=True)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (ordered.to(tl.int64) << 32) | number.to(tl.int64)
-
-
-@triton.jit
-def value_of_signed(key):
-    """The value of a key made by `signed_first`."""
-    ordered = (key >> 32).to(tl.int32)
-    return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)

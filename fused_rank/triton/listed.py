@@ -19,7 +19,9 @@ class Source:
     """Rows as the caller gave them, and what turns them into the rows that a metric sees."""
 
     rows: Tensor  # [R, D], contiguous
-    inverse: Tensor  # fp64 [R]: 1 / norm where rows are normalised, else 1; 0 for zero rows and rows that are not finite
+    inverse: (
+        Tensor  # fp64 [R]: 1 / norm where rows are normalised, else 1; 0 for rows that are zero or not finite
+    )
     finite: Tensor  # bool [R]
     unit: bool
 
@@ -56,7 +58,7 @@ def lost_rows(own: Source, gallery: Source) -> Tensor:
 
 @triton.jit
 def scaled_difference(x, y, u, v):
-    """x·u − y·v in fp64, exactly 0 for copies: a fused multiply-add of the plain form would leave its rounding error."""
+    """x·u − y·v in fp64, exactly 0 for copies: a fused multiply-add of the plain form leaves a rounding error."""
     x, y = x.to(tl.float64), y.to(tl.float64)
     return (x - y) * (0.5 * (u + v)) + (u - v) * (0.5 * (x + y))
 
@@ -67,8 +69,8 @@ def listed_square_kernel(
     Y,
     InverseX,  # fp64, by row
     InverseY,
-    I,  # int64 [pairs], row of X
-    J,
+    First,  # int64 [pairs], row of X
+    Second,
     Square,  # fp64 [pairs]
     pairs,
     width,
@@ -78,8 +80,8 @@ def listed_square_kernel(
     """|x_i - y_j|² of each pair."""
     pair = tl.program_id(0).to(tl.int64) * PAIRS + tl.arange(0, PAIRS)
     there = pair < pairs
-    i = tl.load(I + pair, mask=there, other=0)
-    j = tl.load(J + pair, mask=there, other=0)
+    i = tl.load(First + pair, mask=there, other=0)
+    j = tl.load(Second + pair, mask=there, other=0)
     scale_x = tl.load(InverseX + i, mask=there, other=0.0)[:, None]
     scale_y = tl.load(InverseY + j, mask=there, other=0.0)[:, None]
     square = tl.zeros((PAIRS,), tl.float64)
@@ -105,8 +107,8 @@ def listed_squares(query: Source, gallery: Source, i: Tensor, j: Tensor) -> Tens
             "Y": gallery.rows,
             "InverseX": query.inverse,
             "InverseY": gallery.inverse,
-            "I": i,
-            "J": j,
+            "First": i,
+            "Second": j,
             "Square": square,
             "pairs": i.shape[0],
             "width": query.width,

@@ -1,7 +1,8 @@
 """The selection sweep: the farthest positive and the nearest negative of every anchor, ties to the lowest original row.
 
-In self form only tiles on and above the diagonal are computed (half a product) and each serves its rows and its columns.
-Tiles meet in one 64-bit atomic minimum for a row of theirs, on keys of distance and row number: the same bits in any order.
+In self form only tiles on and above the diagonal are computed (half a product) and each serves its rows and its
+columns. Tiles meet in one 64-bit atomic minimum for a row of theirs, on keys of distance and row number: the same bits
+in any order.
 """
 
 import torch
@@ -10,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .configs import near_tiles, precision, tiles
-from .keys import NOBODY, NOBODY_KEY, farthest_first, nearest_first
+from .keys import NOBODY_KEY, farthest_first, nearest_first
 from .launch import launch
 from .operand import Packed
 from .order import LabelOrder
@@ -19,7 +20,7 @@ from .tile import any_set, hide_lost, kinds, load_ranges, product_distances, squ
 
 @triton.jit
 def offer_nearest(Best, at, there, squared, number, AXIS: tl.constexpr):
-    """Each row's (AXIS 1) or column's (AXIS 0) least squared distance and its partner's number, where below infinity."""
+    """Each row's (AXIS 1) or column's (AXIS 0) least squared distance and its partner's number, if below infinity."""
     least = tl.min(squared, AXIS)
     equal = squared == tl.expand_dims(least, AXIS)
     partner = tl.min(tl.where(equal, number, 2147483647), AXIS)

@@ -1,8 +1,8 @@
 """A strip of the pair matrix in memory: a few anchors against the whole gallery, at most 2²³ numbers at a time.
 
-The rank sweep visits an anchor's negatives once for each chunk of its positives, for coefficients once more. Strips are small
-enough to stay in the cache, and keep the product apart from that work: tiles are as large as the tensor cores like them, and
-whole rows are ranked without a reduction for every tile and positive.
+The rank sweep visits an anchor's negatives once for each chunk of its positives, for coefficients once more. Strips are
+small enough to stay in the cache, and keep the product apart from that work: tiles are as large as tensor cores like
+them, and whole rows are ranked without a reduction for every tile and positive.
 """
 
 from collections.abc import Iterator
@@ -206,7 +206,7 @@ class Coefficients:
 def add_strip(
     packed: Packed, coefficients: Coefficients, to_query: Tensor | None, to_gallery: Tensor | None
 ) -> None:
-    """Adds a strip's share of the gradient to the sums, fp32 [R, D] in sorted order; in self form both may be one tensor."""
+    """Adds a strip's share of the gradient to sums, fp32 [R, D] in sorted order; in self form both are one tensor."""
     query, gallery, strip = packed.query, packed.gallery, coefficients.strip
     if to_query is not None:
         to_query[strip.first : strip.first + strip.rows] += _pull(query, gallery, coefficients, True)

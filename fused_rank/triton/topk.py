@@ -1,4 +1,4 @@
-"""The k best gallery rows of every query, from strips of the pair matrix: on chip for small k, by sorted keys beyond."""
+"""The k best gallery rows of every query, from strips of the pair matrix: on chip for small k, by keys beyond."""
 
 import torch
 import triton
@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .configs import blocks
-from .keys import NOBODY_KEY, signed_first, value_of_signed
+from .keys import signed_first
 from .launch import launch
 from .operand import Packed
 from .strip import Strip, fill_strip, strips
@@ -28,7 +28,7 @@ def topk_kernel(
     COLUMNS: tl.constexpr,
     KEPT: tl.constexpr,  # a power of two, at least k
 ):
-    """The k least keys of each row. A chunk's keys enter one by one, the least first, while they beat the worst kept."""
+    """The k least keys of each row. A chunk's keys enter one by one, the least first, if they beat the worst kept."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there = row < rows
     query = first + row
@@ -85,7 +85,7 @@ def key_kernel(
 
 
 def smallest(packed: Packed, k: int, *, dot: bool, exclude_self: bool) -> tuple[Tensor, Tensor]:
-    """Squared distances (`dot`: minus inner products) fp32 [M, k], ascending, and their gallery rows, int64; rows as given."""
+    """Squared distances (`dot`: minus inner products) fp32 [M, k], ascending, and their gallery rows, int64 [M, k]."""
     queries, columns = packed.query.size, packed.gallery.size
     device = packed.query.source.device
     best = torch.empty(queries, k, dtype=torch.int64, device=device)
