@@ -86,6 +86,7 @@ def install() -> None:
     _original["TritonSemantic.load"] = semantic.load
     semantic.load = semantic_load
     semantic.broadcast_impl_value = strict_types.broadcast
+    semantic.binary_op_type_checking_impl = strict_types.check_operands
     semantic.binary_op_sanitize_overflow_impl = numbers.check_overflow
     interpreter.interpreter_builder.codegen_fns["min_dot_size"] = _min_dot_size
 
@@ -127,6 +128,9 @@ KNOWN = {
     "TritonSemantic.load": "self ptr mask other cache_policy is_volatile",
     "TritonSemantic.binary_op_sanitize_overflow_impl": "self lhs rhs binary_op",
     "TritonSemantic.broadcast_impl_value": "self lhs rhs",
+    "TritonSemantic.binary_op_type_checking_impl": (
+        "self lhs rhs allow_lhs_ptr allow_rhs_ptr arithmetic_check div_or_mod"
+    ),
     "_get_np_dtype": "tt_dtype",
     "_implicit_cvt": "arg",
     "_patch_lang": "fn",

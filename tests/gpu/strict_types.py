@@ -63,6 +63,17 @@ def broadcast(lhs: Any, rhs: Any) -> tuple[Any, Any]:
     return (_splat(lhs, rhs), rhs) if right else (lhs, rhs)
 
 
+_check_operands = interpreter.interpreter_semantic.binary_op_type_checking_impl
+
+
+def check_operands(lhs: Any, rhs: Any, *rules: Any, **more: Any) -> tuple[Any, Any]:
+    """TritonSemantic.binary_op_type_checking_impl: two tensors of one type, unless divided, need no conversion."""
+    plain = not more and len(rules) < 4 and type(lhs) is core.tensor and type(rhs) is core.tensor
+    if plain and lhs.dtype.name == rhs.dtype.name and not lhs.dtype.is_ptr():
+        return broadcast(lhs, rhs)
+    return _check_operands(lhs, rhs, *rules, **more)
+
+
 def _splat(scalar: Any, like: Any) -> Any:
     element = scalar.type.scalar
     data = np.empty(like.handle.data.shape, scalar.handle.data.dtype)
