@@ -65,9 +65,7 @@ class Backend:
                 if packet is not None:
                     setattr(self, operator, packet.default)
 
-    def unavailable(
-        self, operation: str, device_type: str, dtype: torch.dtype = torch.float32
-    ) -> str | None:
+    def unavailable(self, operation: str, device_type: str, dtype: torch.dtype = torch.float32) -> str | None:
         """Why `operation` cannot run here on such tensors, or None when it can."""
         if self.missing is not None:
             return self.missing

@@ -30,7 +30,9 @@ _warned = False
 
 
 def on_fallback(reason: Reason) -> None:
-    """Let `reason(device type, dtype)` say why the eager backend runs where it was not asked for, or None where it was."""
+    """Let `reason(device type, dtype)` say why the eager backend runs where it was not asked for, or None where it
+    was.
+    """
     global _fallback_reason
     _fallback_reason = reason
 

@@ -1,7 +1,8 @@
-"""Registers the Triton backend's operators without importing triton: the kernels behind them do, on their first call."""
+"""Registers the Triton backend's operators without importing triton: the kernels behind them do, on first call."""
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module, metadata, util
 from typing import Any
 
@@ -41,10 +42,8 @@ def runtime_info() -> str:
 
 def _version() -> str | None:
     for name in _DISTRIBUTIONS:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return None
 
 
@@ -66,8 +65,11 @@ def _kernel(name: str) -> Callable[..., Any]:
     """Imports the operator when it is first called; runs it without a graph and without autocast's narrowing."""
 
     def run(*args: Any) -> Any:
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        if any(t.dtype == torch.float64 for t in tensors):
+            raise RuntimeError(f"backend 'triton' cannot serve {name} of float64 tensors")
         function = getattr(import_module("fused_rank.triton.ops"), name)
-        device_type = next(arg for arg in args if isinstance(arg, Tensor)).device.type
+        device_type = tensors[0].device.type
         with torch.no_grad(), torch.autocast(device_type, enabled=False):
             return function(*args)
 

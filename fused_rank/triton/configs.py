@@ -1,7 +1,7 @@
 """The one table of tile shapes, and what each dtype's products are made of.
 
-An entry ships only if ahead-of-time compilation shows no spills, shared memory within the limit and tensor-core instructions on
-every architecture that it is meant for.
+An entry ships only if ahead-of-time compilation shows no spills, shared memory within the limit and tensor-core
+instructions on every architecture that it is meant for.
 """
 
 import os
@@ -13,7 +13,8 @@ import torch
 
 from .launch import Specialisation, recording
 
-LIVE_TILE = 64  # rows and columns of an entry of the live map; statistics tiles are multiples of it, gradient tiles divide it
+# rows and columns of an entry of the live map; statistics tiles are multiples of it, gradient tiles divide it
+LIVE_TILE = 64
 SUM_BLOCK = 128  # rows per program of the kernels that finish rows
 _PRECISIONS = ("tf32x3", "ieee", "tf32")
 _PROGRAMS = 264  # enough to fill the largest machines twice
@@ -36,15 +37,21 @@ class Tiles:
         return {"num_warps": self.num_warps, "num_stages": self.num_stages}
 
 
-# (kernel, bytes of an element) -> [(widest rows it is for, tiles)]
-_TABLE: dict[tuple[str, int], list[tuple[float, Tiles]]] = {
+# (kernel, dtype or else bytes of an element) -> [(widest rows it is for, tiles)]
+_TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ("statistics", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
     ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
-    ("near", 4): [(float("inf"), Tiles(0, 0, 16, 8, 2, features=32))],  # rows and columns as in the sweep before
+    ("near", 4): [
+        (float("inf"), Tiles(0, 0, 16, 8, 2, features=32))
+    ],  # rows and columns as in the sweep before
     ("near", 2): [(float("inf"), Tiles(0, 0, 32, 8, 2, features=32))],
     ("gradient", 4): [
-        (64, Tiles(64, 32, 16, 8, 2, features=64)),
+        (64, Tiles(32, 32, 32, 4, 2, features=64)),
         (float("inf"), Tiles(64, 32, 32, 8, 2, features=128)),
+    ],
+    ("gradient", torch.float16): [  # widened for the gradient's product
+        (64, Tiles(32, 32, 32, 4, 2, features=64)),
+        (float("inf"), Tiles(64, 32, 64, 8, 2, features=128)),
     ],
     ("gradient", 2): [
         (64, Tiles(64, 32, 64, 8, 2, features=64)),
@@ -93,7 +100,7 @@ def blocks(kernel: str) -> Blocks:
 
 def tiles(kernel: str, dtype: torch.dtype, width: int) -> Tiles:
     """The shape that `kernel` runs with on rows [R, width] of `dtype`."""
-    entries = _TABLE[kernel, dtype.itemsize]
+    entries = _TABLE.get((kernel, dtype)) or _TABLE[kernel, dtype.itemsize]
     return next(shape for widest, shape in entries if width <= widest)
 
 
@@ -105,14 +112,16 @@ def near_tiles(dtype: torch.dtype) -> Tiles:
 def precision(dtype: torch.dtype, *, exact: bool = False) -> str:
     """`input_precision` of a tile product; `exact` where equal distances must come out equal.
 
-    FUSED_RANK_FP32_PRECISION chooses for fp32 statistics and gradients: tf32x3 (fp32 accuracy on tensor cores), ieee, or tf32,
-    which truncates operands to ten bits.
+    FUSED_RANK_FP32_PRECISION chooses for fp32 statistics and gradients: tf32x3 (fp32 accuracy on tensor cores), ieee,
+    or tf32, which truncates operands to ten bits.
     """
     if exact or dtype != torch.float32:
         return "ieee"
     chosen = os.environ.get("FUSED_RANK_FP32_PRECISION", "ieee" if torch.version.hip else "tf32x3")
     if chosen not in _PRECISIONS:
-        raise ValueError(f"FUSED_RANK_FP32_PRECISION: expected one of {', '.join(_PRECISIONS)}, got {chosen!r}")
+        raise ValueError(
+            f"FUSED_RANK_FP32_PRECISION: expected one of {', '.join(_PRECISIONS)}, got {chosen!r}"
+        )
     return chosen
 
 

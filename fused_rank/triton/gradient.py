@@ -1,9 +1,10 @@
-"""The gradient sweep, row-owned: for each row of a block the sum of its pairs' coefficients times the pairs' differences.
+"""The gradient sweep, row-owned: for each row of a block the sum of its pairs' coefficients times the pairs'
+differences.
 
-c_ij is the slope of pair (i, j) in the losses of those of its ends that are queries and whose loss moves row i: in self form with both
-ends moving C = W + Wᵀ, from the scales of rows and columns; one end otherwise. The gallery of the two-set form is served by the
-same sweep with the sides swapped. No atomics: a program owns a block of rows, a slice of the features and a share of the columns, and
-shares are added in order.
+c_ij is the slope of pair (i, j) in the losses of those of its ends that are queries and whose loss moves row i: in
+self form with both ends moving C = W + Wᵀ, from the scales of rows and columns; one end otherwise. The gallery of the
+two-set form is served by the same sweep with the sides swapped. No atomics: a program owns a block of rows, a slice
+of the features and a share of the columns, and shares are added in order.
 """
 
 from typing import Any
@@ -103,7 +104,16 @@ def gradient_kernel(
 
 @triton.jit(do_not_specialize=["rows"])
 def scale_kernel(
-    state, grads, index, scales, p, rows, TERM: tl.constexpr, KEEP: tl.constexpr, CHANNELS: tl.constexpr, BM: tl.constexpr
+    state,
+    grads,
+    index,
+    scales,
+    p,
+    rows,
+    TERM: tl.constexpr,
+    KEEP: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    BM: tl.constexpr,
 ):
     """What slopes need of each query in `index`, [scale members, M], from state and upstream in original order."""
     i = tl.program_id(0) * BM + tl.arange(0, BM)
@@ -111,10 +121,10 @@ def scale_kernel(
     inside = i < rows
     kept = ()
     for k in tl.static_range(KEEP):
-        kept = kept + (tl.load(state + tl.cast(k * rows, tl.int64) + at, mask=inside, other=0.0),)
+        kept = kept + (tl.load(state + tl.cast(k * rows, tl.int64) + at, mask=inside, other=0.0),)  # type: ignore[assignment]
     upstream = ()
     for c in tl.static_range(CHANNELS):
-        upstream = upstream + (tl.load(grads + tl.cast(c * rows, tl.int64) + at, mask=inside, other=0.0),)
+        upstream = upstream + (tl.load(grads + tl.cast(c * rows, tl.int64) + at, mask=inside, other=0.0),)  # type: ignore[assignment]
     scale = TERM.scale(kept, upstream, p)
     count: tl.constexpr = TERM.scale_members
     for m in tl.static_range(count):
@@ -144,7 +154,9 @@ def make_scales(index: Tensor, state: Tensor, grads: Tensor, term: Term, params:
 
 
 def reversed_ranges(order: LabelOrder) -> tuple[Tensor, Tensor]:
-    """For each sorted gallery row its positives [begin, end) among the sorted queries: the ranges rise with the query."""
+    """For each sorted gallery row its positives [begin, end) among the sorted queries: the ranges rise with the
+    query.
+    """
     place = torch.arange(order.gallery.shape[0], dtype=torch.int32, device=order.begin.device)
     begin = torch.searchsorted(order.end, place, right=True, out_int32=True)
     end = torch.searchsorted(order.begin, place, right=True, out_int32=True)
@@ -162,7 +174,9 @@ def query_gradient(
     *,
     both_ends: bool,
 ) -> Tensor:
-    """Gradient of the queries [M, D]; in self form with `both_ends` each row is moved by every loss that it is part of."""
+    """Gradient of the queries [M, D]; in self form with `both_ends` each row is moved by every loss that it is part
+    of.
+    """
     strides = triton.cdiv(packed.gallery.size, LIVE_TILE), 1
     ends = (True, both_ends and packed.self_form)
     sides = packed.query, packed.gallery
@@ -181,7 +195,9 @@ def gallery_gradient(
     """Gradient of the gallery of the two-set form [N, D]."""
     strides = 1, triton.cdiv(packed.gallery.size, LIVE_TILE)
     sides = packed.gallery, packed.query
-    return _gradient(sides, reversed_ranges(order), term, params, metric, scales, live, strides, (False, True))
+    return _gradient(
+        sides, reversed_ranges(order), term, params, metric, scales, live, strides, (False, True)
+    )
 
 
 def _gradient(

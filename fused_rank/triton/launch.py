@@ -33,7 +33,9 @@ class Specialisation:
     kernel: Any  # the @triton.jit function
     signature: dict[str, Signature]
     constexprs: dict[str, Any]
-    aligned: tuple[tuple[int, ...], ...]  # paths of the arguments divisible by 16: (argument, member of a tuple...)
+    aligned: tuple[
+        tuple[int, ...], ...
+    ]  # paths of the arguments divisible by 16: (argument, member of a tuple...)
     num_warps: int
     num_stages: int
     label: str = field(default="", compare=False)  # which operator on which rows asked for it
@@ -131,12 +133,12 @@ def _specialise(
             constants.setdefault(name, None)
             continue
         signature[name] = _describe(arguments[name], (position,), name not in unspecialised, aligned)
-    return Specialisation(
-        _name(kernel), kernel, signature, constants, tuple(aligned), num_warps, num_stages
-    )
+    return Specialisation(_name(kernel), kernel, signature, constants, tuple(aligned), num_warps, num_stages)
 
 
-def _describe(value: Any, path: tuple[int, ...], specialise: bool, aligned: list[tuple[int, ...]]) -> Signature:
+def _describe(
+    value: Any, path: tuple[int, ...], specialise: bool, aligned: list[tuple[int, ...]]
+) -> Signature:
     if isinstance(value, tuple):
         members = [_describe(v, (*path, k), specialise, aligned) for k, v in enumerate(value)]
         return type(value)(*members) if hasattr(value, "_fields") else tuple(members)

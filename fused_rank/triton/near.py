@@ -1,8 +1,9 @@
-"""Close pairs, which the hot sweeps leave out: a product has too few digits of their distance and of their difference.
+"""Close pairs, which the hot sweeps leave out: a product has too few digits of their distance and of their
+difference.
 
-Those sweeps mark tiles with such pairs in a map [row blocks, column tiles]. Here the marked tiles are visited again, their close pairs
-recomputed from the rows' difference and added to what the sweep left. That is slow by the pair and, while few are close, cheap in all;
-and it keeps the registers that it needs out of the hot sweeps.
+Those sweeps mark tiles with such pairs in a map [row blocks, column tiles]. Here the marked tiles are visited again,
+their close pairs recomputed from the rows' difference and added to what the sweep left. That is slow by the pair and,
+while few are close, cheap in all; and it keeps the registers that it needs out of the hot sweeps.
 """
 
 from typing import Any
@@ -14,7 +15,17 @@ from .configs import near_tiles
 from .fold import fold_tile, slopes, store_members
 from .launch import launch
 from .pull import pull_near
-from .tile import band, by_columns, by_rows, edge_factor, kinds, load_members, load_ranges, squared_distances, to_metric
+from .tile import (
+    band,
+    by_columns,
+    by_rows,
+    edge_factor,
+    kinds,
+    load_members,
+    load_ranges,
+    squared_distances,
+    to_metric,
+)
 
 
 @triton.jit(do_not_specialize=["rows", "columns", "parts", "slots"])
@@ -40,7 +51,9 @@ def near_statistics_kernel(
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """Close pairs into slots of their own, [parts, 2 parts), of the partial rows, and into the live map if there is one."""
+    """Close pairs into slots of their own, [parts, 2 parts), of the partial rows, and into the live map if there is
+    one.
+    """
     block = tl.program_id(0)
     part = tl.program_id(1)
     i = block * BM + tl.arange(0, BM)
@@ -89,7 +102,7 @@ def near_gradient_kernel(
     BK: tl.constexpr,
     DS: tl.constexpr,
 ):
-    """Close pairs added to the gradients out [parts, R, D]; with UNIT only "positive" or "negative" ones, at scale 1."""
+    """Close pairs added to the gradients out [parts, R, D]; with UNIT "positive" or "negative" ones at scale 1."""
     block = tl.program_id(0)
     part = tl.program_id(1)
     i = block * BM + tl.arange(0, BM)
@@ -131,12 +144,15 @@ def near_gradient_kernel(
 
 
 def near_statistics(arguments: dict[str, Any], constexprs: dict[str, Any], blocks: int) -> None:
-    """After a sweep with these arguments that left close pairs out; its partial rows have slots for them after its own."""
+    """After a sweep with these arguments that left close pairs out; its partial rows have slots for them after its
+    own.
+    """
     shape = near_tiles(arguments["x"].rows.dtype)
     launch(
         near_statistics_kernel,
         (blocks, arguments["parts"]),
-        {name: arguments[name] for name in _NEAR if name not in ("out", "scales")} | {"slots": arguments["slots"]},
+        {name: arguments[name] for name in _NEAR if name not in ("out", "scales")}
+        | {"slots": arguments["slots"]},
         {**_kept(constexprs), "BK": shape.depth},
         **shape.options,
     )
@@ -168,7 +184,22 @@ def near_gradient(
     )
 
 
-_NEAR = ("x", "y", "begin", "end", "partial", "scales", "near", "live", "out", "p", "rows", "columns", "width", "parts")
+_NEAR = (
+    "x",
+    "y",
+    "begin",
+    "end",
+    "partial",
+    "scales",
+    "near",
+    "live",
+    "out",
+    "p",
+    "rows",
+    "columns",
+    "width",
+    "parts",
+)
 
 
 def _kept(constexprs: dict[str, Any]) -> dict[str, Any]:

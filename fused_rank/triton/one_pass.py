@@ -1,8 +1,8 @@
 """Statistics and the queries' gradient in one sweep, where slopes need no more of the statistics than a factor.
 
-Row-owned: a program owns a block of rows, a slice of the features and a share of the columns. Negatives are one launch over all
-tiles, positives another over the narrow band where they lie, each with one accumulator on chip, which it leaves at unit scale. The finished
-rows scale and add the two; backward multiplies by the upstream gradient.
+Row-owned: a program owns a block of rows, a slice of the features and a share of the columns. Negatives are one
+launch over all tiles, positives another over the narrow band where they lie, each with one accumulator on chip, which
+it leaves at unit scale. The finished rows scale and add the two; backward multiplies by the upstream gradient.
 """
 
 from typing import Any
@@ -52,7 +52,9 @@ def one_pass_kernel(
     BK: tl.constexpr,
     DS: tl.constexpr,
 ):
-    """Pairs of one KIND, "positive" or "negative": row sums into slot `slot` + part of `slots`, gradients into out [parts, M, D]."""
+    """Pairs of one KIND, "positive" or "negative": row sums into slot `slot` + part of `slots`, gradients into out
+    [parts, M, D].
+    """
     block = tl.program_id(0)
     part = tl.program_id(2)
     i = block * BM + tl.arange(0, BM)
@@ -87,7 +89,9 @@ def one_pass_kernel(
             if tl.program_id(1) == 0:
                 tl.store(near + tl.cast(block, tl.int64) * count + t, any_set(close).to(tl.uint8))
         if any_set(slope != 0.0) > 0:
-            sums, mass = pull_far(sums, mass, slope * edge_factor(d, METRIC), y, j, f, columns, width, PRECISION)
+            sums, mass = pull_far(
+                sums, mass, slope * edge_factor(d, METRIC), y, j, f, columns, width, PRECISION
+            )
     total = finish_pull(sums, mass, x, i, f, rows, width)
     at = tl.load(x.index + i, mask=i < rows, other=0) + tl.cast(part, tl.int64) * rows
     tl.store(out + at[:, None] * width + f[None, :], total, mask=(i < rows)[:, None] & (f < width)[None, :])
@@ -106,7 +110,8 @@ def statistics_and_gradient(
 ) -> tuple[Statistics, torch.Tensor]:
     """Statistics, and the gradient of each query's own loss with respect to it, fp32 [M, D].
 
-    For terms of one channel whose scales begin with a factor for positives and one for negatives, and are otherwise `unit`.
+    For terms of one channel whose scales begin with a factor for positives and one for negatives, and are `unit`
+    otherwise.
     The live map stays unwritten: this gradient needs no other sweep.
     """
     x, y = packed.query, packed.gallery
@@ -144,7 +149,9 @@ def statistics_and_gradient(
         share = {"out": out, "parts": out.shape[0], "slot": slot}
         grid = (blocks, slices, out.shape[0])
         launch(one_pass_kernel, grid, {**arguments, **share}, {**constexprs, "KIND": kind}, **shape.options)
-        near_gradient({**arguments, **share, "scales": None}, constexprs, blocks, ends=(True, False), unit=kind)
+        near_gradient(
+            {**arguments, **share, "scales": None}, constexprs, blocks, ends=(True, False), unit=kind
+        )
     near_statistics({**arguments, "parts": parts, "live": None}, constexprs, blocks)
     results, state = finish(partial, packed, order, term, params, channels, state_rows)
     ones = torch.ones_like(results[:channels])

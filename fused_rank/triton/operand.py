@@ -1,7 +1,8 @@
 """One side of the pair matrix, packed for the tile product, and the way back from its gradient.
 
-fp32 rows are normalised and centred in fp64 and rounded once; what the rounding left is kept apart, for pairs so close that
-their difference needs it. 16-bit rows are multiplied as they came, in label order, and carry their inverse norms.
+fp32 rows are normalised and centred in fp64 and rounded once; what the rounding left is kept apart, for pairs so
+close that their difference needs it. 16-bit rows are multiplied as they came, in label order, and carry their inverse
+norms.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Side(NamedTuple):
     inverse: Tensor  # [R] fp32: factor of a 16-bit row, 1/|x| or 1; for fp32 rows unused (1)
     norm: Tensor  # [R] fp32: |row|² of the row as it enters the product, times its factor²
     finite: Tensor  # [R] uint8: 0 for a row with NaN or inf, which is stored as zero
-    index: Tensor  # [R] int64: the original row
+    index: Tensor  # type: ignore[assignment]  # [R] int64: the original row
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ class Packed:
         return self.query is self.gallery
 
 
-def pack(x: Tensor, gallery: Tensor | None, order: LabelOrder, *, unit_rows: bool, centre: bool = True) -> Packed:
+def pack(
+    x: Tensor, gallery: Tensor | None, order: LabelOrder, *, unit_rows: bool, centre: bool = True
+) -> Packed:
     """Pack x [M, D] and gallery [N, D] (None: self form) in label order.
 
     Args:
@@ -118,7 +121,7 @@ def _describe(source: Tensor, unit_rows: bool) -> _Rows:
 def _common_mean(sides: list[_Rows]) -> Tensor:
     """The mean of all rows [D], on a grid about as fine as the rows are spread out.
 
-    A grid point centres as well, and rows on a grid of their own (small integers) keep exact distances, so equal ones tie.
+    A grid point centres as well, and rows on a grid of their own (small integers) keep exact distances: equal ones tie.
     """
     count = torch.stack([side.finite.sum() for side in sides]).sum().clamp(min=1)
     mean = torch.stack([side.exact.sum(0) for side in sides]).sum(0) / count

@@ -1,6 +1,5 @@
 """The operators of `ops/schemas.py`, put together from the sweeps."""
 
-import torch
 from torch import Tensor
 
 from ..ops.options import Metric
@@ -47,7 +46,9 @@ def pair_forward(
     normalize: bool,
     fused: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Rows of a pair loss [3 · channels, M], and what backward needs: state, live map, unit gradient [M, D] (or empty)."""
+    """Rows of a pair loss [3 · channels, M], and what backward needs: state, live map, unit gradient [M, D] (or
+    empty).
+    """
     unit_rows = normalize or metric == "cosine"
     packed, order = _prepare(x, labels, gallery, gallery_labels, unit_rows)
     kernels, values = terms.of(term, params, metric, unit_rows)

@@ -1,7 +1,8 @@
 """Coefficients into a gradient on chip: Σ_j c_ij (x_i − y_j), from a tile of c.
 
-A sweep keeps −Σ c_ij y_j of D's slice, [BM, DS], and the mass Σ c_ij, [BM]; close pairs stay out of both and are added by direct
-difference. 16-bit operands lose no digits of c: bf16 takes two products, with c in two parts, and fp16 is widened.
+A sweep keeps −Σ c_ij y_j of D's slice, [BM, DS], and the mass Σ c_ij, [BM]; close pairs stay out of both and are
+added by direct difference. 16-bit operands lose no digits of c: bf16 takes two products, with c in two parts, and
+fp16 is widened.
 """
 
 import triton

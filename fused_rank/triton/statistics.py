@@ -1,7 +1,7 @@
 """The statistics sweep: every pair into a few numbers of its row, in partial sums that are merged in a fixed order.
 
-One program owns a block of rows and a share of the columns. The live map has one byte for each tile of LIVE_TILE × LIVE_TILE pairs:
-does any of them contribute? Backward visits live tiles only.
+One program owns a block of rows and a share of the columns. The live map has one byte for each tile of LIVE_TILE ×
+LIVE_TILE pairs: does any of them contribute? Backward visits live tiles only.
 """
 
 from typing import Any, NamedTuple
@@ -93,7 +93,7 @@ def finish_kernel(
         other = ()
         for m in tl.static_range(count):
             at = tl.cast(m * parts + part, tl.int64) * rows
-            other = other + (tl.load(partial + at + i, mask=i < rows, other=0.0),)
+            other = other + (tl.load(partial + at + i, mask=i < rows, other=0.0),)  # type: ignore[assignment]
         row = TERM.merge(row, other, p)
     first, last = load_ranges(begin, end, i, rows)
     positives = (last - first).to(tl.float32)
@@ -122,7 +122,9 @@ class Statistics(NamedTuple):
 
 
 def live_map(queries: int, gallery: int, like: Tensor) -> Tensor:
-    """An empty map, row by row of tiles, with one byte to spare: never one long, which compilers would make a case of."""
+    """An empty map, row by row of tiles, with one byte to spare: never one long, which compilers would make a case
+    of.
+    """
     count = triton.cdiv(queries, LIVE_TILE) * triton.cdiv(gallery, LIVE_TILE)
     return like.new_empty(count + 1, dtype=torch.uint8)
 

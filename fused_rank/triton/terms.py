@@ -1,4 +1,5 @@
-"""The mathematics of pair losses on a tile; `csrc/terms/*.h` says the same for the CPU. A sweep calls a term and knows no loss.
+"""The mathematics of pair losses on a tile; `csrc/terms/*.h` says the same for the CPU. A sweep calls a term and
+knows no loss.
 
 A new loss adds its functions, its parameters and its line in `of`.
 """
@@ -17,14 +18,15 @@ from ..ops.options import Metric
 class Term:
     """A loss as kernels take it: `TERM: tl.constexpr`. d is a tile of distances [BM, BN], p the parameters.
 
-    Rows are tuples of accumulators [BM]. Scales are tuples of what slopes need of a query: its finished statistics times its
-    upstream gradient, shaped to broadcast with d.
+    Rows are tuples of accumulators [BM]. Scales are tuples of what slopes need of a query: its statistics times
+    its upstream gradient, shaped to broadcast with d.
     """
 
     name: str
     row_members: int
     scale_members: int
-    separable: bool  # slopes at `unit` times the first two scale members are slopes: the gradient can come before the statistics
+    # slopes at `unit` times the first two scale members are slopes: the gradient can come before the statistics
+    separable: bool
     start: Any  # (BM, p) -> row of nothing
     fold_positive: Any  # (row, d, mask, p) -> row
     fold_negative: Any
@@ -65,8 +67,8 @@ class RankedListParams(NamedTuple):
 # P* = {positive, d > border}, N* = {negative, d < alpha}:
 #   L_P = Σ_P* w_p (d − border) / (Σ w_p + eps),    w_p = exp(temperature_pos (d − border))
 #   L_N = Σ_N* w_n (alpha − d) / (Σ w_n + eps),     w_n = exp(temperature_neg (alpha − d))
-# A row: Σ w h and Σ w of positives and of negatives; while streaming also the hardest pair that weights are relative to:
-# the largest excess d − border of a positive, the nearest active negative.
+# A row: Σ w h and Σ w of positives and of negatives; while streaming also the hardest pair that weights are relative
+# to: the largest excess d − border of a positive, the nearest active negative.
 
 FAR = tl.constexpr(1e30)
 

@@ -1,14 +1,14 @@
 """One tile of the pair matrix on chip: distances of rows i to columns j, right to the last digits.
 
-All sweeps are written in these functions. i and j are int32 sorted positions, [BM] and [BN]; positions beyond the end give
-arbitrary finite distances, which callers mask.
+All sweeps are written in these functions. i and j are int32 sorted positions, [BM] and [BN]; positions beyond the end
+give arbitrary finite distances, which callers mask.
 """
 
 import triton
 import triton.language as tl
 
-# Below this share of |x|² + |y|² a squared distance is recomputed by direct difference: there the product's rounding would show. tf32
-# products truncate, which costs close pairs, whose terms have one sign, some four times as much.
+# Below this share of |x|² + |y|² a squared distance is recomputed by direct difference: there the product's rounding
+# would show. tf32 products truncate, which costs close pairs, whose terms have one sign, some four times as much.
 CLOSE = tl.constexpr(0.01)
 CLOSE_TF32 = tl.constexpr(0.05)
 
@@ -66,7 +66,9 @@ def product_distances(
     own = tl.load(x.norm + i, mask=i < rows, other=0.0)[:, None]
     other = tl.load(y.norm + j, mask=j < columns, other=0.0)[None, :]
     product = inner_products(x, y, i, j, rows, columns, width, PRECISION, BK)
-    squared = (own - product) + (other - product)  # rounds to smaller numbers than (own + other) − 2 · product
+    squared = (own - product) + (
+        other - product
+    )  # rounds to smaller numbers than (own + other) − 2 · product
     scale = own + other
     share: tl.constexpr = CLOSE if PRECISION == "ieee" else CLOSE_TF32
     close = (squared < share * scale) & (i < rows)[:, None] & (j < columns)[None, :]
@@ -106,7 +108,8 @@ def difference(x, y, i, j, k, rows, width):
     if is_half(x):
         own = tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None]
         theirs = tl.load(y.inverse + j)
-        # Not x·u − y·v, which a fused multiply-add would make non-zero for copies; and y − x has the same bits as x − y.
+        # Not x·u − y·v, which a fused multiply-add would make non-zero for copies; and y − x has the same bits as x −
+        # y.
         middle = 0.5 * (raw + other[None, :])
         return delta * (0.5 * (own + theirs)) + (own - theirs) * middle
     low = load_rows(x.low, i, k, rows, width) - load_row(y.low, j, k, width)[None, :]
@@ -153,7 +156,9 @@ def edge_factor(distance, METRIC: tl.constexpr):
 
 @triton.jit
 def kinds(i, j, begin, end, rows, columns, SELF: tl.constexpr):
-    """Masks [BM, BN] of the positive and of the negative pairs; begin, end [BM]: the rows' positives among the columns."""
+    """Masks [BM, BN] of the positive and of the negative pairs; begin, end [BM]: the rows' positives among the
+    columns.
+    """
     inside = (i < rows)[:, None] & (j < columns)[None, :]
     same = (j[None, :] >= begin[:, None]) & (j[None, :] < end[:, None])
     positive = inside & same
@@ -190,7 +195,7 @@ def load_members(pointer, i, rows, COUNT: tl.constexpr):
     """A tuple of COUNT vectors [I] from a table [COUNT, rows]."""
     members = ()
     for m in tl.static_range(COUNT):
-        members = members + (tl.load(pointer + tl.cast(m * rows, tl.int64) + i, mask=i < rows, other=0.0),)
+        members = members + (tl.load(pointer + tl.cast(m * rows, tl.int64) + i, mask=i < rows, other=0.0),)  # type: ignore[assignment]
     return members
 
 
