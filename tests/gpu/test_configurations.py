@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("triton_kernels")
 
 SHAPES = [(70, 131, 19), (66, 35, 135)]  # M × N × D, one for each seed
 SMALL_SHAPES = [(35, 50, 19), (34, 17, 35)]
-DTYPES = {4: (torch.float32,), 2: (torch.bfloat16, torch.float16)}
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 Check = Callable[..., None]
 
 # by kernel of the table of tiles: what runs it
@@ -63,7 +63,7 @@ def as_shipped() -> Any:
 
 
 def tile_cases() -> list[Any]:
-    """(kernel, element bytes, which of its shapes or "small")."""
+    """(kernel, dtype or element bytes, which of its shapes or "small")."""
     table = as_shipped()._TABLE
     choices = [(*key, place) for key, entries in table.items() for place in [*range(len(entries)), "small"]]
     return [pytest.param(*choice, id="-".join(map(str, choice))) for choice in choices]
@@ -87,20 +87,22 @@ class Entries(list[Any]):
         return super().__iter__()
 
 
-@pytest.mark.parametrize(("kernel", "nbytes", "place"), tile_cases())
+@pytest.mark.parametrize(("kernel", "rows_of", "place"), tile_cases())
 def test_tiles(
-    kernel: str, nbytes: int, place: int | str, seed: int, monkeypatch: pytest.MonkeyPatch
+    kernel: str, rows_of: int | torch.dtype, place: int | str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fused_rank.triton import configs
 
-    entries = configs._TABLE[kernel, nbytes]
+    entries = configs._TABLE[kernel, rows_of]
     if isinstance(place, int):
         shape, rows = entries[place][1], SHAPES[seed]
     else:
         shape, rows = replace(entries[0][1], rows=16, columns=16, depth=16, features=16), SMALL_SHAPES[seed]
     only = Entries([(float("inf"), shape)])
-    monkeypatch.setitem(configs._TABLE, (kernel, nbytes), only)
-    for dtype in DTYPES[nbytes]:
+    monkeypatch.setitem(configs._TABLE, (kernel, rows_of), only)
+    own = [dtype for dtype in DTYPES if (kernel, dtype) in configs._TABLE]
+    general = [dtype for dtype in DTYPES if dtype.itemsize == rows_of and dtype not in own]
+    for dtype in [rows_of] if rows_of in own else general:
         for check in TILED[kernel]:  # no such kernel: a new one needs its checks here
             only.used = False
             check(dtype=dtype, shape=rows)
