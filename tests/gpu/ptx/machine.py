@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import alu, convert, counters, matrix, transfer, warp, wgmma
+from . import alu, bits, convert, counters, matrix, transfer, warp, wgmma
 from .formats import Array, PTXError
 from .memory import Global, Shared
 from .parser import Address, Instruction, Kernel, Operand, Register
