@@ -91,6 +91,7 @@ def pair_backward(
     unit_rows = normalize or metric == "cosine"
     packed, order = _prepare(x, labels, gallery, gallery_labels, unit_rows)
     kernels, values = terms.of(term, params, metric, unit_rows)
+    kernels = terms.for_gradient(kernels)
     scales = make_scales(packed.query.side.index, state, grad_sums, kernels, values)
     if need_x:
         both = not query_only

@@ -359,6 +359,11 @@ CONTRASTIVE = Term(
 )
 
 
+def for_gradient(term: Term) -> Term:
+    """The term with the same scales and slopes: those are compiled once."""
+    return RANKED_LIST if term is RANKED_LIST_STREAMED else term
+
+
 def of(name: str, params: Sequence[float], metric: Metric, unit_rows: bool) -> tuple[Term, tuple[float, ...]]:
     """The term that Python knows by `name`, and its parameters as kernels take them."""
     if name == "contrastive":
