@@ -84,6 +84,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="stop then, and record what is done"
     )
+    parser.add_argument("--executed", action="store_true", help="also count PTX as the emulator runs it")
     parser.add_argument(
         "--reason", help="why counters that grew by more than 5%% may do so; kept in the file"
     )

@@ -15,9 +15,8 @@ from .parser import Address, Instruction, Kernel, Operand, Register
 from .registers import WARP, Active, Registers, Size, special_registers
 from .table import HANDLERS
 
-assert all(
-    (alu, convert, matrix, transfer, warp, wgmma)
-)  # imported for the instructions they add to the table
+# imported for the instructions they add to the table
+assert all((alu, bits, convert, matrix, transfer, warp, wgmma))
 RUNNING, WAITING, EXITED = range(3)
 
 
