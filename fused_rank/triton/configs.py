@@ -82,7 +82,7 @@ class Blocks:
 
 
 _BLOCKS: dict[str, Blocks] = {
-    "rank": Blocks({"ROWS": 2, "POSITIVES": 4, "COLUMNS": 128}, 4),
+    "rank": Blocks({"ROWS": 2, "POSITIVES": 4, "COLUMNS": 128}, 8),
     "topk": Blocks({"ROWS": 1, "COLUMNS": 1024}, 4),
     "listed": Blocks({"PAIRS": 32, "DEPTH": 64}, 4),
     "edges": Blocks({"ROWS": 1, "EDGES": 16, "DEPTH": 128}, 4),
