@@ -7,15 +7,17 @@ TORCH ?= $(if $(shell nvidia-smi -L 2>/dev/null),torch>=2.10,torch==2.13.0)
 # Two processes of one thread each beat one of two; the tests that are about threads set their own.
 PYTEST_ARGS ?= --numprocesses=2 --dist=worksteal
 BENCH_ARGS ?=
+GATES_ARGS ?=
 
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' 2>/dev/null) setup.py scripts/build_backend.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 IN_VENV := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help test bench bench-quick build deps dev lint types docs wheel audit smoke clean
+.PHONY: help test gates bench bench-quick build deps dev lint types docs wheel audit smoke clean
 help:
 	@echo "make test         set up $(VENV), compile, run the tests        (PYTEST_ARGS='-k hard')"
+	@echo "make gates        compile every GPU kernel for every target, without a GPU, and record what it counts"
 	@echo "make bench        set up $(VENV), compile, run the benchmark    (BENCH_ARGS='--full')"
 	@echo "make bench-quick  the same at small sizes"
 	@echo "make lint types docs    formatting and lint, type check, every example and link of the documentation"
@@ -24,6 +26,9 @@ help:
 
 test: build
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+gates: deps
+	$(BIN)/python scripts/gates.py $(GATES_ARGS)
 
 bench: build
 	$(BIN)/python -m bench $(BENCH_ARGS)

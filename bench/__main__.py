@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import cases, charts, curves, machine, results, runner, table
+from . import cases, charts, curves, gpu, machine, results, runner, table
 from .cases import CASES, Case
 from .results import Run
 
@@ -20,9 +20,8 @@ def main() -> int:
     if options.list:
         print("\n".join(_listed(case) for case in CASES))
         return 0
-    if options.device != "cpu":
-        print(f"--device {options.device}: GPU kernels are not in this release, and nothing was measured.")
-        return 0
+    if options.device == "cuda":
+        return gpu.main(options, _report)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
@@ -52,7 +51,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="folder of the results")
     parser.add_argument("--compare", type=Path, metavar="OTHER.json", help="show the change from a saved run")
     parser.add_argument("--no-charts", action="store_true", help="skip the batch-size curves")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--device", default="cpu", choices=("cpu", "cuda"), help="cuda: on a GPU, see docs/gpu.md"
+    )
     return parser.parse_args()
 
 

@@ -68,11 +68,15 @@ class Training:
         self.value = x.new_zeros(())
 
     def __call__(self) -> None:
-        self.x.grad = None
+        self.forget()
         with self._backend():
             value = self.loss(self.x, self.labels)
             value.backward()
         self.value = value.detach()
+
+    def forget(self) -> None:
+        """Drop the last gradient, so that the next step's is new memory."""
+        self.x.grad = None
 
     @property
     def gradient(self) -> Tensor:

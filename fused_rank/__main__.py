@@ -1,12 +1,16 @@
-"""``python -m fused_rank info``: what is installed, which backend serves what, and why the others don't."""
+"""``python -m fused_rank info``: what is installed, which backend serves what, and why the others don't.
+
+``python -m fused_rank selfcheck``: every operation on this machine's device against fp64, see `selfcheck`.
+"""
 
 import argparse
 import platform
+import sys
 
 import torch
 
-from . import __version__, backends
-from .ops import dispatch, library
+from . import __version__, backends, selfcheck
+from .ops import dispatch, library, triton_library
 
 
 def info() -> str:
@@ -17,6 +21,7 @@ def info() -> str:
         f"torch      {torch.__version__} ({torch.get_num_threads()} threads)",
         f"python     {platform.python_version()} on {platform.system()} {platform.machine()}",
         f"extension  {library.runtime_info() if reason is None else reason}",
+        f"triton     {triton_library.runtime_info()}",
         f"forced     {dispatch.forced() or 'no backend (use_backend, FUSED_RANK_BACKEND)'}",
         "",
     ]
@@ -33,13 +38,18 @@ def info() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Parse the command line and print."""
+def main() -> int:
+    """Parse the command line and print; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m fused_rank")
-    parser.add_argument("command", choices=["info"], help="info: versions and backends")
-    parser.parse_args()
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info", help="versions and backends")
+    selfcheck.add_arguments(commands.add_parser("selfcheck", help="every operation here, against fp64"))
+    options = parser.parse_args()
+    if options.command == "selfcheck":
+        return selfcheck.main(options)
     print(info())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

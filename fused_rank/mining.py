@@ -59,7 +59,7 @@ def hard(
     check_choice("metric", metric, METRICS)
     check_flag("normalize", normalize)
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
-    mine = select("mining.hard", embeddings.device.type).mine_hard
+    mine = select("mining.hard", embeddings).mine_hard
     gallery = None if gallery is None else gallery.detach()
     return HardIndices(*mine(embeddings.detach(), labels, gallery, gallery_labels, metric, normalize))
 
@@ -88,6 +88,6 @@ def semihard(
     check_choice("metric", metric, METRICS)
     check_flag("normalize", normalize)
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
-    mine = select("mining.semihard", embeddings.device.type).mine_semihard
+    mine = select("mining.semihard", embeddings).mine_semihard
     gallery = None if gallery is None else gallery.detach()
     return Triplets(*mine(embeddings.detach(), labels, gallery, gallery_labels, metric, normalize))

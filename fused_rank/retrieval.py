@@ -70,6 +70,6 @@ def topk(
     available = (queries if gallery is None else gallery).shape[0] - exclude_self
     if not 1 <= k <= available:
         raise ValueError(f"k: expected 1 to {available}, the number of rows to choose from, got {k}")
-    find = select("retrieval.topk", queries.device.type).topk
+    find = select("retrieval.topk", queries).topk
     gallery = None if gallery is None else gallery.detach()
     return TopK(*find(queries.detach(), gallery, k, metric, normalize, exclude_self))

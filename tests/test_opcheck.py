@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from fused_rank.ops.dispatch import BACKENDS
+
 from .conftest import Backend
 from .inputs import Inputs, make_inputs
 from .losses import case_id
 
 Arguments = tuple[Any, ...]
-NAMESPACES = {"cpp": "fused_rank", "eager": "fused_rank_eager"}
+NAMESPACES = {"cpp": "fused_rank", "triton": "fused_rank_triton", "eager": "fused_rank_eager"}
 RANKED_LIST = [1.2, 0.4, 10.0, 2.0, 1.0, 1.0, 0.0, 0.0, 0.0]
 EXACT = [1.2, 0.4, 10.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1e-3]
 CONTRASTIVE = [0.0, 1.0, 2.0]
@@ -32,6 +34,10 @@ def operator(backend: Backend, name: str) -> Any:
 
 def check(backend: Backend, name: str, *arguments: Any) -> Any:
     op = operator(backend, name)
+    served = BACKENDS[backend.name].dtypes
+    dtype = next(t.dtype for t in arguments if isinstance(t, Tensor))
+    if served is not None and dtype not in served:
+        pytest.skip(f"{backend.name} does not serve {dtype}")
     torch.library.opcheck(op, arguments, test_utils=UTILITIES)
     return op(*arguments)
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from . import eager_library, library
+from . import eager_library, library, triton_library
 from .schemas import SCHEMAS
 
 # public operation -> the operators it needs
@@ -43,31 +44,59 @@ class Backend:
     indexed_distance: Callable[..., Any]
     indexed_distance_backward: Callable[..., Any]
 
-    def __init__(self, name: str, namespace: str, device_type: str | None, missing: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        namespace: str,
+        device_type: str | None,
+        missing: str | None,
+        dtypes: frozenset[torch.dtype] | None = None,
+        *,
+        by_name_only: bool = False,
+    ) -> None:
         self.name = name
         self.device_type = device_type  # None: any
         self.missing = missing  # why nothing works
+        self.dtypes = dtypes  # None: all
+        self.by_name_only = by_name_only
         if missing is None:
             for operator in SCHEMAS:
                 packet = getattr(getattr(torch.ops, namespace), operator, None)
                 if packet is not None:
                     setattr(self, operator, packet.default)
 
-    def unavailable(self, operation: str, device_type: str) -> str | None:
+    def unavailable(self, operation: str, device_type: str, dtype: torch.dtype = torch.float32) -> str | None:
         """Why `operation` cannot run here on such tensors, or None when it can."""
         if self.missing is not None:
             return self.missing
         if self.device_type is not None and device_type != self.device_type:
             return f"it serves {self.device_type} tensors, these are on {device_type}"
+        if self.dtypes is not None and dtype not in self.dtypes:
+            served = ", ".join(sorted(str(one).removeprefix("torch.") for one in self.dtypes))
+            return f"it serves {served}, not {str(dtype).removeprefix('torch.')}"
         for operator in OPERATIONS[operation]:
             if operator not in self.__dict__:
                 return f"it has no operator {operator}"
         return None
 
+    def absent(self) -> str | None:
+        """Why it can serve nothing on this machine, whatever the tensors."""
+        if self.missing is None and self.device_type == "cuda" and not torch.cuda.is_available():
+            return "torch sees no CUDA or ROCm device"
+        return self.missing
+
 
 # fastest first; a new backend joins here
 BACKENDS: dict[str, Backend] = {
     "cpp": Backend("cpp", library.NAMESPACE, "cpu", library.load()),
+    "triton": Backend(
+        "triton",
+        triton_library.NAMESPACE,
+        triton_library.DEVICE_TYPE,
+        triton_library.load(),
+        triton_library.DTYPES,
+        by_name_only=triton_library.INTERPRETED,
+    ),
     "eager": Backend("eager", eager_library.NAMESPACE, None, None),
 }
 
@@ -79,16 +108,17 @@ def forced() -> str | None:
     return _forced
 
 
-def select(operation: str, device_type: str) -> Backend:
-    """The backend for an operation on tensors of a device type."""
+def select(operation: str, x: Tensor) -> Backend:
+    """The backend for an operation on tensors like x."""
+    device_type = x.device.type
     if _forced is not None:
         backend = _named(_forced)
-        reason = backend.unavailable(operation, device_type)
+        reason = backend.unavailable(operation, device_type, x.dtype)
         if reason is not None:
             raise RuntimeError(f"backend {_forced!r} cannot serve {operation}: {reason}")
         return backend
     for backend in BACKENDS.values():
-        if backend.unavailable(operation, device_type) is None:
+        if not backend.by_name_only and backend.unavailable(operation, device_type, x.dtype) is None:
             return backend
     raise RuntimeError(f"no backend serves {operation} on {device_type} tensors")
 
@@ -108,7 +138,7 @@ def backends() -> dict[str, dict[str, str | None]]:
     """
     return {
         operation: {
-            name: backend.unavailable(operation, backend.device_type or "cpu")
+            name: backend.absent() or backend.unavailable(operation, backend.device_type or "cpu")
             for name, backend in BACKENDS.items()
         }
         for operation in OPERATIONS
@@ -132,8 +162,8 @@ class use_backend:
 
     def __init__(self, name: str | None) -> None:
         global _forced
-        if name is not None and (missing := _named(name).missing) is not None:
-            raise RuntimeError(f"backend {name!r} cannot serve: {missing}")
+        if name is not None and (reason := _named(name).absent()) is not None:
+            raise RuntimeError(f"backend {name!r} cannot serve: {reason}")
         self._previous = _forced
         _forced = name
 
@@ -145,7 +175,7 @@ class use_backend:
         _forced = self._previous
 
 
-def _fallback_reason(device_type: str) -> str | None:
+def _fallback_reason(device_type: str, dtype: torch.dtype) -> str | None:
     """Why the eager backend was chosen for lack of a better one; None when it was asked for."""
     if _forced is not None:
         return None
@@ -156,9 +186,12 @@ def _fallback_reason(device_type: str) -> str | None:
             " for this platform, or a C++20 compiler and then the package from source; `python -m fused_rank info`"
             " tells more, fused_rank.use_backend('eager') silences this."
         )
+    reason = "no other backend serves this device"
+    if device_type == "cuda":
+        reason = f"triton: {BACKENDS['triton'].unavailable('ranked_list_loss', device_type, dtype)}"
     return (
-        f"fused_rank has no compiled backend for {device_type} tensors yet and runs its eager one: chunked PyTorch,"
-        " the same results and O(chunk·N) memory, but slower; fused_rank.use_backend('eager') silences this."
+        f"fused_rank runs its eager backend on {device_type} tensors ({reason}): chunked PyTorch, the same results and"
+        " O(chunk·N) memory, but slower; fused_rank.use_backend('eager') silences this."
     )
 
 

@@ -20,7 +20,7 @@ def listed_distance(
     normalize: bool,
 ) -> Tensor:
     """Distance [L] of x[i] to (gallery or x)[j], by direct difference; row by row without indices."""
-    backend = select(operation, x.device.type)
+    backend = select(operation, x)
     needs_grad = torch.is_grad_enabled() and (
         x.requires_grad or (gallery is not None and gallery.requires_grad)
     )

@@ -23,21 +23,25 @@ _PAIRWISE_SCHEMAS = {
     ),
 }
 
-_fallback_reason: Callable[[str], str | None] | None = None
+Reason = Callable[[str, torch.dtype], "str | None"]
+
+_fallback_reason: Reason | None = None
 _warned = False
 
 
-def on_fallback(reason: Callable[[str], str | None]) -> None:
-    """Let `reason(device type)` say why the eager backend runs where it was not asked for, or None where it was."""
+def on_fallback(reason: Reason) -> None:
+    """Let `reason(device type, dtype)` say why the eager backend runs where it was not asked for, or None where it
+    was.
+    """
     global _fallback_reason
     _fallback_reason = reason
 
 
-def _warn_once(device_type: str) -> None:
+def _warn_once(x: Tensor) -> None:
     global _warned
     if _warned or _fallback_reason is None:
         return
-    reason = _fallback_reason(device_type)
+    reason = _fallback_reason(x.device.type, x.dtype)
     if reason is not None:
         _warned = True
         warnings.warn(reason, UserWarning, stacklevel=2)
@@ -48,10 +52,10 @@ def _kernel(function: Callable[..., Any], *, warn: bool) -> Callable[..., Any]:
 
     @wraps(function)
     def run(*args: Any) -> Any:
-        device_type = next(arg for arg in args if isinstance(arg, Tensor)).device.type
+        first = next(arg for arg in args if isinstance(arg, Tensor))
         if warn:
-            _warn_once(device_type)
-        with torch.no_grad(), torch.autocast(device_type, enabled=False):
+            _warn_once(first)
+        with torch.no_grad(), torch.autocast(first.device.type, enabled=False):
             return function(*args)
 
     return run
@@ -59,7 +63,7 @@ def _kernel(function: Callable[..., Any], *, warn: bool) -> Callable[..., Any]:
 
 def _register() -> Any:
     library: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
-    fakes = fake_kernels(compiled=False) | {
+    fakes = fake_kernels("eager") | {
         "pairwise_distance": _fake_pairwise_distance,
         "pairwise_distance_backward": _fake_pairwise_distance_backward,
     }

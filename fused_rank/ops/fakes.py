@@ -1,11 +1,10 @@
 """Shapes and dtypes of every operator's results, for torch.compile and opcheck; no data is touched.
 
-`compiled` says whether the backend keeps state between forward and backward (the eager one recomputes
-instead).
+Backends differ in what they keep between forward and backward; the eager one keeps nothing.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,7 +32,7 @@ def _live_tiles(x: Tensor, gallery: Tensor | None) -> Tensor:
     return x.new_empty(tiles + 1, dtype=torch.uint8)
 
 
-def fake_kernels(*, compiled: bool) -> dict[str, Callable[..., Any]]:
+def fake_kernels(backend: Literal["cpp", "triton", "eager"]) -> dict[str, Callable[..., Any]]:
     """One fake for each schema."""
 
     def pair_forward(
@@ -50,9 +49,12 @@ def fake_kernels(*, compiled: bool) -> dict[str, Callable[..., Any]]:
         dtype, rows = accumulation_dtype(x.dtype), x.shape[0]
         empty = x.new_empty(0, dtype=dtype)
         result = x.new_empty(3 * PAIR_CHANNELS[term], rows, dtype=dtype)
-        if not compiled:
+        if backend == "eager":
             return result, empty, x.new_empty(0, dtype=torch.uint8), empty.clone(), empty.clone()
         state = x.new_empty(PAIR_STATE_ROWS[term], rows, dtype=dtype)
+        if backend == "triton":  # one gradient per query, already divided by its normalisers
+            unit = x.new_empty(x.shape, dtype=dtype) if fused == "query" else empty
+            return result, state, _live_tiles(x, gallery), unit, empty.clone()
         grad_x = empty if fused == "none" else x.new_empty(2, *x.shape, dtype=dtype)
         both = fused == "both" and gallery is not None
         grad_gallery = (
@@ -95,9 +97,11 @@ def fake_kernels(*, compiled: bool) -> dict[str, Callable[..., Any]]:
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = accumulation_dtype(x.dtype)
         rows = x.new_empty(3, x.shape[0], dtype=dtype)
-        if not compiled:
+        if backend == "eager":
             return rows, x.new_empty(0, dtype=dtype), x.new_empty(0, dtype=torch.uint8)
         state = x.new_empty(triplet_state_rows(mining), x.shape[0], dtype=dtype)
+        if backend == "triton":  # its backward visits every tile
+            return rows, state, x.new_empty(0, dtype=torch.uint8)
         return rows, state, _live_tiles(x, gallery)
 
     def triplet_backward(

@@ -49,7 +49,7 @@ def _load() -> tuple[Path | None, str | None]:
     mismatch = _schema_mismatch()
     if mismatch is not None:
         return None, f"{path.name} was built from other sources: {mismatch}; build the package again"
-    for name, fake in fake_kernels(compiled=True).items():
+    for name, fake in fake_kernels("cpp").items():
         if hasattr(getattr(torch.ops, NAMESPACE), name):
             torch.library.register_fake(f"{NAMESPACE}::{name}", fake)
     return path, None

@@ -32,7 +32,7 @@ def pair_rows(
     normalize: bool,
 ) -> Rows:
     """Rows of a pair loss; only the sums are differentiable."""
-    backend = select(term.operation, x.device.type)
+    backend = select(term.operation, x)
     needs_grad = torch.is_grad_enabled() and (
         x.requires_grad or (gallery is not None and gallery.requires_grad)
     )

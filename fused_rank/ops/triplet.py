@@ -27,7 +27,7 @@ def triplet_rows(
     normalize: bool,
 ) -> Rows:
     """Rows of the triplets that `mining` takes; only the sums are differentiable."""
-    backend = select(_OPERATION, x.device.type)
+    backend = select(_OPERATION, x)
     needs_grad = torch.is_grad_enabled() and (
         x.requires_grad or (gallery is not None and gallery.requires_grad)
     )

@@ -1,0 +1,1 @@
+"""The sweeps on a GPU's tensor cores; imported on the first call that needs them, never by ``import fused_rank``."""

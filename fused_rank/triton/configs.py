@@ -1,0 +1,157 @@
+"""The one table of tile shapes, and what each dtype's products are made of.
+
+An entry ships only if ahead-of-time compilation shows no spills, shared memory within the limit and tensor-core
+instructions on every architecture that it is meant for.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from .launch import Specialisation, recording
+
+# rows and columns of an entry of the live map; statistics tiles are multiples of it, gradient tiles divide it
+LIVE_TILE = 64
+SUM_BLOCK = 128  # rows per program of the kernels that finish rows
+_PRECISIONS = ("tf32x3", "ieee", "tf32")
+_PROGRAMS = 264  # enough to fill the largest machines twice
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Shape of a kernel's tile: rows × columns of pairs, `depth` features a step of the product."""
+
+    rows: int
+    columns: int
+    depth: int
+    num_warps: int
+    num_stages: int
+    features: int = 0  # of a gradient kept on chip
+
+    @property
+    def options(self) -> dict[str, int]:
+        """Keywords of `launch`."""
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages}
+
+
+# (kernel, dtype or else bytes of an element) -> [(widest rows it is for, tiles)]
+_TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
+    ("statistics", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
+    ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
+    ("near", 4): [
+        (float("inf"), Tiles(0, 0, 16, 8, 2, features=32))
+    ],  # rows and columns as in the sweep before
+    ("near", 2): [(float("inf"), Tiles(0, 0, 32, 8, 2, features=32))],
+    ("gradient", 4): [
+        (64, Tiles(32, 32, 32, 4, 2, features=64)),
+        (float("inf"), Tiles(64, 32, 32, 8, 2, features=128)),
+    ],
+    ("gradient", torch.float16): [  # widened for the gradient's product
+        (64, Tiles(32, 32, 32, 4, 2, features=64)),
+        (float("inf"), Tiles(64, 32, 64, 8, 2, features=128)),
+    ],
+    ("gradient", 2): [
+        (64, Tiles(64, 32, 64, 8, 2, features=64)),
+        (128, Tiles(64, 32, 64, 8, 2, features=128)),
+        (float("inf"), Tiles(64, 32, 64, 8, 2, features=256)),
+    ],
+    ("selection", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
+    ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
+    ("strip", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
+    ("strip", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
+    ("strip_pull", 4): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
+    ("strip_pull", 2): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Shape of a kernel without a product: its constexprs by name."""
+
+    shape: dict[str, int]
+    num_warps: int
+    num_stages: int = 1
+
+    @property
+    def options(self) -> dict[str, int]:
+        """Keywords of `launch`."""
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages}
+
+
+_BLOCKS: dict[str, Blocks] = {
+    "rank": Blocks({"ROWS": 2, "POSITIVES": 4, "COLUMNS": 128}, 8),
+    "topk": Blocks({"ROWS": 1, "COLUMNS": 1024}, 4),
+    "listed": Blocks({"PAIRS": 32, "DEPTH": 64}, 4),
+    "edges": Blocks({"ROWS": 1, "EDGES": 16, "DEPTH": 128}, 4),
+}
+if os.environ.get("TRITON_INTERPRET") == "1":  # pays by the program and by the step, hardly by the element
+    _BLOCKS["rank"] = Blocks({"ROWS": 32, "POSITIVES": 8, "COLUMNS": 128}, 4)
+    _BLOCKS["topk"] = Blocks({"ROWS": 32, "COLUMNS": 512}, 4)
+    _BLOCKS["edges"] = Blocks({"ROWS": 16, "EDGES": 16, "DEPTH": 64}, 4)
+
+
+def blocks(kernel: str) -> Blocks:
+    """The shape that `kernel` runs with."""
+    return _BLOCKS[kernel]
+
+
+def tiles(kernel: str, dtype: torch.dtype, width: int) -> Tiles:
+    """The shape that `kernel` runs with on rows [R, width] of `dtype`."""
+    entries = _TABLE.get((kernel, dtype)) or _TABLE[kernel, dtype.itemsize]
+    return next(shape for widest, shape in entries if width <= widest)
+
+
+def near_tiles(dtype: torch.dtype) -> Tiles:
+    """What the kernels for close pairs run with; their tiles are those of the sweep that left the pairs out."""
+    return tiles("near", dtype, 0)
+
+
+def precision(dtype: torch.dtype, *, exact: bool = False) -> str:
+    """`input_precision` of a tile product; `exact` where equal distances must come out equal.
+
+    FUSED_RANK_FP32_PRECISION chooses for fp32 statistics and gradients: tf32x3 (fp32 accuracy on tensor cores), ieee,
+    or tf32, which truncates operands to ten bits.
+    """
+    if exact or dtype != torch.float32:
+        return "ieee"
+    chosen = os.environ.get("FUSED_RANK_FP32_PRECISION", "ieee" if torch.version.hip else "tf32x3")
+    if chosen not in _PRECISIONS:
+        raise ValueError(
+            f"FUSED_RANK_FP32_PRECISION: expected one of {', '.join(_PRECISIONS)}, got {chosen!r}"
+        )
+    return chosen
+
+
+def splits(programs: int, tiles: int, most: int) -> int:
+    """How many programs share the columns of a row block, so that a small batch fills the machine.
+
+    Depends on the shape alone, never on the device: the same sums in the same order everywhere.
+    """
+    wanted = max(1, min(-(-_PROGRAMS // max(programs, 1)), tiles, most))
+    share = -(-tiles // wanted)
+    return -(-tiles // max(share, 1)) or 1  # none without a tile
+
+
+@lru_cache(maxsize=1)
+def shipped() -> list[Specialisation]:
+    """Every compilation that the operators ask for, over dtypes, width classes, metrics and forms.
+
+    Needs compiled kernels: not under TRITON_INTERPRET=1, where there is nothing to compile.
+    """
+    from .shipping import calls
+
+    found: dict[str, Specialisation] = {}
+    for label, call in calls():
+        with recording() as recorded:
+            call()
+        for one in recorded:
+            found.setdefault(one.key, _labelled(one, label))
+    return list(found.values())
+
+
+def _labelled(one: Specialisation, label: str) -> Specialisation:
+    values: dict[str, Any] = {name: getattr(one, name) for name in one.__slots__}
+    return Specialisation(**{**values, "label": label})

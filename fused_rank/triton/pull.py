@@ -1,0 +1,63 @@
+"""Coefficients into a gradient on chip: Σ_j c_ij (x_i − y_j), from a tile of c.
+
+A sweep keeps −Σ c_ij y_j of D's slice, [BM, DS], and the mass Σ c_ij, [BM]; close pairs stay out of both and are
+added by direct difference. 16-bit operands lose no digits of c: bf16 takes two products, with c in two parts, and
+fp16 is widened.
+"""
+
+import triton
+import triton.language as tl
+
+from .tile import difference, first_set, is_half, load_rows
+
+
+@triton.jit
+def pull_far(sums, mass, c, y, j, f, columns, width, PRECISION: tl.constexpr):
+    """Add a tile's coefficients c [BM, BN], 0 for close pairs, at features f [DS]; returns sums and mass."""
+    return sums - _product(c, y, j, f, columns, width, PRECISION), mass + tl.sum(c, 1)
+
+
+@triton.jit
+def pull_near(sums, c, x, y, i, j, f, rows, width):
+    """Add coefficients c [BM, BN] of close pairs, column by column of those that have any."""
+    waiting = tl.max((c != 0.0).to(tl.int32), 0)
+    place = tl.arange(0, j.shape[0])
+    at = first_set(waiting, -1)
+    while at < j.shape[0]:
+        weight = tl.sum(tl.where((place == at)[None, :], c, 0.0), 1)
+        sums += weight[:, None] * difference(x, y, i, tl.min(j, 0) + at, f, rows, width)
+        at = first_set(waiting, at)
+    return sums
+
+
+@triton.jit
+def pull(sums, mass, c, close, x, y, i, j, f, rows, columns, width, PRECISION: tl.constexpr):
+    """Add a tile's coefficients c [BM, BN] of any pairs."""
+    sums, mass = pull_far(sums, mass, tl.where(close, 0.0, c), y, j, f, columns, width, PRECISION)
+    return pull_near(sums, tl.where(close, c, 0.0), x, y, i, j, f, rows, width), mass
+
+
+@triton.jit
+def _product(c, y, j, f, columns, width, PRECISION: tl.constexpr):
+    """Σ_j c_ij y_j, [BM, DS]."""
+    other = load_rows(y.rows, j, f, columns, width)
+    if is_half(y):
+        c *= tl.load(y.inverse + j, mask=j < columns, other=0.0)[None, :]
+    if y.rows.dtype.element_ty == tl.bfloat16:
+        high = c.to(tl.bfloat16)
+        low = (c - high.to(tl.float32)).to(tl.bfloat16)
+        sum_high = tl.dot(high, other, input_precision="ieee")
+        return tl.dot(low, other, sum_high, input_precision="ieee")
+    elif y.rows.dtype.element_ty == tl.float16:
+        return tl.dot(c, other.to(tl.float32), input_precision="tf32x3")
+    else:
+        return tl.dot(c, other, input_precision=PRECISION)
+
+
+@triton.jit
+def finish_pull(sums, mass, x, i, f, rows, width):
+    """The gradient of the rows at features f: mass · x_i − Σ c_ij y_j."""
+    own = load_rows(x.rows, i, f, rows, width).to(tl.float32)
+    if is_half(x):
+        own *= tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None]
+    return mass[:, None] * own + sums

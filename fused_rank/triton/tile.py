@@ -1,0 +1,217 @@
+"""One tile of the pair matrix on chip: distances of rows i to columns j, right to the last digits.
+
+All sweeps are written in these functions. i and j are int32 sorted positions, [BM] and [BN]; positions beyond the end
+give arbitrary finite distances, which callers mask.
+"""
+
+import triton
+import triton.language as tl
+
+# Below this share of |x|² + |y|² a squared distance is recomputed by direct difference: there the product's rounding
+# would show. tf32 products truncate, which costs close pairs, whose terms have one sign, some four times as much.
+CLOSE = tl.constexpr(0.01)
+CLOSE_TF32 = tl.constexpr(0.05)
+
+
+@triton.jit
+def is_half(side):
+    """Are the rows 16-bit (raw, with factors of their own)?"""
+    return side.rows.dtype.element_ty != tl.float32
+
+
+@triton.jit
+def load_rows(pointer, i, k, rows, width):
+    """Rows i, features k: [I, K] as stored; zero out of bounds."""
+    inside = (i < rows)[:, None] & (k < width)[None, :]
+    return tl.load(pointer + i.to(tl.int64)[:, None] * width + k[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def load_row(pointer, j, k, width):
+    """One row j: [K]."""
+    return tl.load(pointer + j.to(tl.int64) * width + k, mask=k < width, other=0.0)
+
+
+@triton.jit
+def products(x, y, i, j, rows, columns, width, PRECISION: tl.constexpr, BK: tl.constexpr):
+    """x_i · y_j [BM, BN], of rows as stored."""
+    out = tl.zeros([i.shape[0], j.shape[0]], tl.float32)
+    for k0 in range(0, width, BK):
+        k = k0 + tl.arange(0, BK)
+        a = load_rows(x.rows, i, k, rows, width)
+        b = load_rows(y.rows, j, k, columns, width)
+        out = tl.dot(a, tl.trans(b), out, input_precision=PRECISION)
+    return out
+
+
+@triton.jit
+def inner_products(x, y, i, j, rows, columns, width, PRECISION: tl.constexpr, BK: tl.constexpr):
+    """x̂_i · ŷ_j [BM, BN], of rows times their factors: the `dot` metric, for operands that are not centred."""
+    out = products(x, y, i, j, rows, columns, width, PRECISION, BK)
+    if is_half(x):
+        factor = tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None]
+        # one product of the factors, so that x · y and y · x have the same bits
+        out *= factor * tl.load(y.inverse + j, mask=j < columns, other=0.0)[None, :]
+    return out
+
+
+@triton.jit
+def product_distances(
+    x, y, i, j, rows, columns, width, SELF: tl.constexpr, PRECISION: tl.constexpr, BK: tl.constexpr
+):
+    """|x_i − y_j|² [BM, BN] as the product gives it, and which pairs are close: those it gives too few digits of.
+
+    In self form a row is not close to itself.
+    """
+    own = tl.load(x.norm + i, mask=i < rows, other=0.0)[:, None]
+    other = tl.load(y.norm + j, mask=j < columns, other=0.0)[None, :]
+    product = inner_products(x, y, i, j, rows, columns, width, PRECISION, BK)
+    squared = (own - product) + (
+        other - product
+    )  # rounds to smaller numbers than (own + other) − 2 · product
+    scale = own + other
+    share: tl.constexpr = CLOSE if PRECISION == "ieee" else CLOSE_TF32
+    close = (squared < share * scale) & (i < rows)[:, None] & (j < columns)[None, :]
+    if SELF:
+        close = close & (i[:, None] != j[None, :])
+    return tl.maximum(squared, 0.0), close
+
+
+@triton.jit
+def squared_distances(
+    x, y, i, j, rows, columns, width, SELF: tl.constexpr, PRECISION: tl.constexpr, BK: tl.constexpr
+):
+    """The same with close pairs recomputed from the rows' difference, as their gradient must be."""
+    squared, close = product_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
+    return _repair(squared, close, x, y, i, j, rows, width, BK), close
+
+
+@triton.jit
+def any_set(mask):
+    """Is any element of mask [BM, BN] set? int32, 1 or 0."""
+    return tl.max(tl.max(mask.to(tl.int32), 1), 0)
+
+
+@triton.jit
+def first_set(flags, after):
+    """The first position above `after` in flags [N] (int32) that is not 0, or N."""
+    place = tl.arange(0, flags.shape[0])
+    return tl.min(tl.where((flags != 0) & (place > after), place, flags.shape[0]), 0)
+
+
+@triton.jit
+def difference(x, y, i, j, k, rows, width):
+    """x_i − y_j at features k, for rows i and one column j: [I, K]; exactly 0 for copies."""
+    raw = load_rows(x.rows, i, k, rows, width).to(tl.float32)
+    other = load_row(y.rows, j, k, width).to(tl.float32)
+    delta = raw - other[None, :]
+    if is_half(x):
+        own = tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None]
+        theirs = tl.load(y.inverse + j)
+        # Not x·u − y·v, which a fused multiply-add would make non-zero for copies; and y − x has the same bits as x −
+        # y.
+        middle = 0.5 * (raw + other[None, :])
+        return delta * (0.5 * (own + theirs)) + (own - theirs) * middle
+    low = load_rows(x.low, i, k, rows, width) - load_row(y.low, j, k, width)[None, :]
+    return delta + low
+
+
+@triton.jit
+def _repair(squared, close, x, y, i, j, rows, width, BK: tl.constexpr):
+    place = tl.arange(0, j.shape[0])
+    waiting = tl.max(close.to(tl.int32), 0)  # [BN]
+    at = first_set(waiting, -1)
+    while at < j.shape[0]:
+        column = tl.min(j, 0) + at
+        total = tl.zeros([i.shape[0]], tl.float32)
+        for k0 in range(0, width, BK):
+            delta = difference(x, y, i, column, k0 + tl.arange(0, BK), rows, width)
+            total += tl.sum(delta * delta, 1)
+        squared = tl.where(close & (place == at)[None, :], total[:, None], squared)
+        at = first_set(waiting, at)
+    return squared
+
+
+@triton.jit
+def to_metric(squared, METRIC: tl.constexpr):
+    """A distance of its square."""
+    if METRIC == "euclidean":
+        return tl.sqrt(squared)
+    elif METRIC == "cosine":
+        return 0.5 * squared
+    else:
+        return squared
+
+
+@triton.jit
+def edge_factor(distance, METRIC: tl.constexpr):
+    """d distance / d x = factor · (x − y), 0 at distance 0."""
+    if METRIC == "euclidean":
+        return tl.where(distance > 0.0, 1.0 / tl.where(distance > 0.0, distance, 1.0), 0.0)
+    elif METRIC == "sqeuclidean":
+        return distance * 0.0 + 2.0
+    else:
+        return distance * 0.0 + 1.0
+
+
+@triton.jit
+def kinds(i, j, begin, end, rows, columns, SELF: tl.constexpr):
+    """Masks [BM, BN] of the positive and of the negative pairs; begin, end [BM]: the rows' positives among the
+    columns.
+    """
+    inside = (i < rows)[:, None] & (j < columns)[None, :]
+    same = (j[None, :] >= begin[:, None]) & (j[None, :] < end[:, None])
+    positive = inside & same
+    if SELF:
+        positive = positive & (i[:, None] != j[None, :])
+    return positive, inside & ~same
+
+
+@triton.jit
+def load_ranges(begin, end, i, rows):
+    """The rows' positives [begin, end); none for a row beyond the end."""
+    first = tl.load(begin + i, mask=i < rows, other=0)
+    last = tl.load(end + i, mask=i < rows, other=0)
+    return first, last
+
+
+@triton.jit
+def band(first, last, i, rows):
+    """The columns [begin, end) that hold all positives of a row block; begin ≥ end if there are none."""
+    some = (i < rows) & (first < last)
+    return tl.min(tl.where(some, first, 2147483647), 0), tl.max(tl.where(some, last, 0), 0)
+
+
+@triton.jit
+def hide_lost(distance, x, y, i, j, rows, columns, NOWHERE: tl.constexpr):
+    """Rows that are not finite are infinitely far from every other: their distances become NOWHERE."""
+    own = tl.load(x.finite + i, mask=i < rows, other=0)
+    other = tl.load(y.finite + j, mask=j < columns, other=0)
+    return tl.where((own != 0)[:, None] & (other != 0)[None, :], distance, NOWHERE)
+
+
+@triton.jit
+def load_members(pointer, i, rows, COUNT: tl.constexpr):
+    """A tuple of COUNT vectors [I] from a table [COUNT, rows]."""
+    members = ()
+    for m in tl.static_range(COUNT):
+        members = members + (tl.load(pointer + tl.cast(m * rows, tl.int64) + i, mask=i < rows, other=0.0),)  # type: ignore[assignment]
+    return members
+
+
+@triton.jit
+def by_rows(members):
+    """Vectors [BM] that go with a tile's rows: each [BM, 1]."""
+    spread = ()
+    for m in tl.static_range(len(members)):
+        spread = spread + (members[m][:, None],)
+    return spread
+
+
+@triton.jit
+def by_columns(members):
+    """Vectors [BN] that go with a tile's columns: each [1, BN]."""
+    spread = ()
+    for m in tl.static_range(len(members)):
+        spread = spread + (members[m][None, :],)
+    return spread

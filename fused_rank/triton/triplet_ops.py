@@ -1,0 +1,111 @@
+"""The operators on triplets and on neighbours."""
+
+import torch
+from torch import Tensor
+
+from . import triplets
+from .operand import pack
+from .order import order_as_given
+from .topk import smallest
+from .triplets import problem_of
+
+
+def mine_hard(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    metric: str,
+    normalize: bool,
+) -> tuple[Tensor, Tensor]:
+    """Farthest positive and nearest negative of each row, int64 [M], -1 where there is none."""
+    return triplets.mine_hard(problem_of(x, labels, gallery, gallery_labels, metric, normalize))
+
+
+def mine_semihard(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    metric: str,
+    normalize: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Anchors, positives and negatives, int64 [L], by anchor and then positive."""
+    return triplets.mine_semihard(problem_of(x, labels, gallery, gallery_labels, metric, normalize))
+
+
+def triplet_forward(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    mining: str,
+    margin: float,
+    soft_margin: bool,
+    metric: str,
+    normalize: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows [3, M] of the triplets that `mining` takes, the state that backward needs, and no live map."""
+    problem = problem_of(x, labels, gallery, gallery_labels, metric, normalize, margin, soft_margin)
+    if mining == "hard":
+        rows, state = triplets.hard_forward(problem)
+    elif mining == "semihard":
+        rows, state = triplets.semihard_forward(problem)
+    else:
+        rows, state = triplets.all_forward(problem, band=mining == "semihard_all")
+    return rows, state, torch.empty(0, dtype=torch.uint8, device=x.device)
+
+
+def triplet_backward(
+    grad_sums: Tensor,
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    mining: str,
+    margin: float,
+    soft_margin: bool,
+    metric: str,
+    normalize: bool,
+    state: Tensor,
+    live: Tensor,
+    rows: Tensor,
+    need_x: bool,
+    need_gallery: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and of the gallery, each empty where it is not needed."""
+    need_gallery = need_gallery and gallery is not None
+    problem = problem_of(x, labels, gallery, gallery_labels, metric, normalize, margin, soft_margin)
+    grads: tuple[Tensor | None, Tensor | None] = (None, None)
+    if need_x or need_gallery:
+        if mining in ("hard", "semihard"):
+            grads = triplets.mined_backward(
+                problem, grad_sums, state, need_x, need_gallery, hard=mining == "hard"
+            )
+        else:
+            band = mining == "semihard_all"
+            grads = triplets.all_backward(problem, grad_sums, state, need_x, need_gallery, band=band)
+    grad_x, grad_gallery = (x.new_empty(0) if grad is None else grad for grad in grads)
+    return grad_x, grad_gallery
+
+
+def topk(
+    queries: Tensor, gallery: Tensor | None, k: int, metric: str, normalize: bool, exclude_self: bool
+) -> tuple[Tensor, Tensor]:
+    """The k best gallery rows of each query [M, k]: fp32 values, best first, and int64 rows, the lowest among equals.
+
+    A gallery row that is not finite comes last, as NaN; a query that is not finite gets NaN throughout.
+    """
+    others = queries if gallery is None else gallery
+    dot, unit = metric == "dot", normalize or metric == "cosine"
+    order = order_as_given(
+        queries.shape[0], others.shape[0], self_form=gallery is None, device=queries.device
+    )
+    packed = pack(queries, gallery, order, unit_rows=unit, centre=not dot)
+    values, indices = smallest(packed, k, dot=dot, exclude_self=exclude_self)
+    if metric == "euclidean":
+        values = values.sqrt()
+    elif metric != "sqeuclidean":
+        values = -values if dot else values / 2
+    known = packed.query.side.finite.bool()[:, None] & packed.gallery.side.finite.bool()[indices]
+    return values.masked_fill(~known, torch.nan), indices
