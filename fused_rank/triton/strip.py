@@ -88,6 +88,8 @@ def strip_kernel(
         tl.store(tile, any_set(close & inside).to(tl.uint8))
         if Close is not None:
             tl.store(Close + place, close.to(tl.uint8), mask=inside)
+    if SELF and not DOT:
+        value = tl.where(i[:, None] == j[None, :], 0.0, value)  # from itself
     value = hide_lost(value, x, y, i, j, rows, columns, float("inf"))
     tl.store(Values + place, value, mask=inside)
 
