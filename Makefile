@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Without an NVIDIA GPU this version is asked for by name; set TORCH to take another build or version.
 TORCH ?= $(if $(shell nvidia-smi -L 2>/dev/null),torch>=2.10,torch==2.13.0)
+# There the GPU kernels run in an interpreter that is made for this release; with a GPU, torch brings its own.
+TRITON ?= $(if $(filter Linux,$(shell uname)),$(if $(shell nvidia-smi -L 2>/dev/null),,triton==3.9.0))
 # Two processes of one thread each beat one of two; the tests that are about threads set their own.
 PYTEST_ARGS ?= --numprocesses=2 --dist=worksteal
 BENCH_ARGS ?=
@@ -49,7 +51,7 @@ $(VENV)/stamp-venv:
 
 # The package itself goes in without the extension, which the next rule compiles in place, object by object.
 $(VENV)/stamp-deps: $(VENV)/stamp-venv pyproject.toml
-	$(PIP) "setuptools>=77" ninja
+	$(PIP) "setuptools>=77" ninja $(TRITON)
 	FUSED_RANK_NO_EXTENSION=1 $(PIP) --no-build-isolation --editable '.[test,bench]'
 	@touch $@
 
