@@ -30,7 +30,7 @@ def prepare(x: Tensor, *, normalize: bool) -> PreparedRows:
     rows = x.detach().to(accumulation_dtype(x.dtype))
     if not normalize:
         return PreparedRows(rows, None, x.dtype)
-    # In fp32 the squares of rows longer than 1e19 or shorter than 1e-19 overflow: a power of two comes out first.
+    # The squares of rows longer than 1e19 or shorter than 1e-19 leave fp32: a power of two comes out first.
     largest = rows.abs().amax(1, keepdim=True)
     usual = (largest == 0) | ~largest.isfinite()
     scale = torch.exp2(largest.masked_fill(usual, 1).log2().floor())
