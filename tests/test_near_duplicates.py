@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fused_rank import retrieval
+
 from .checks import check_against_oracle, relaxed
 from .conftest import Backend
 from .inputs import Inputs, embed
@@ -173,3 +175,15 @@ def test_norms_whose_squares_leave_fp32(case: Case, backend: Backend, generator:
     assert plain.embeddings.grad is not None
     assert sized.embeddings.grad is not None
     torch.testing.assert_close(sized.embeddings.grad * size, plain.embeddings.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=case_id)
+def test_scaled_copies_of_a_row_are_near_each_other(
+    dtype: torch.dtype, backend: Backend, generator: torch.Generator
+) -> None:
+    """Rows that differ by a power of two are one point when normalised, however long they are."""
+    rows = torch.randn(30, 24, generator=generator).to(dtype)
+    x = torch.cat([rows, rows * 8, rows * 1024]).to(backend.device)
+    values, indices = retrieval.topk(x, x, 3, normalize=True)
+    assert torch.equal(indices.sort(1).values.cpu() % 30, torch.arange(30).repeat(3)[:, None].expand(-1, 3))
+    assert not values.any()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .configs import blocks
 from .launch import launch
+from .tile import split_factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,15 @@ def lost_rows(own: Source, gallery: Source) -> Tensor:
 
 @triton.jit
 def scaled_difference(x, y, u, v):
-    """x·u − y·v in fp64, exactly 0 for copies: a fused multiply-add of the plain form leaves a rounding error."""
-    x, y = x.to(tl.float64), y.to(tl.float64)
-    return (x - y) * (0.5 * (u + v)) + (u - v) * (0.5 * (x + y))
+    """x·u − y·v in fp64, exactly 0 for copies: a fused multiply-add of the plain form leaves a rounding error.
+
+    Powers of two come out first, exactly, so that the two terms are of one size however long x and y are.
+    """
+    power_x, rest_x = split_factor(u)
+    power_y, rest_y = split_factor(v)
+    x = x.to(tl.float64) * power_x
+    y = y.to(tl.float64) * power_y
+    return (x - y) * (0.5 * (rest_x + rest_y)) + (rest_x - rest_y) * (0.5 * (x + y))
 
 
 @triton.jit(do_not_specialize=["pairs"])

@@ -100,20 +100,35 @@ def first_set(flags, after):
 
 
 @triton.jit
+def split_factor(u):
+    """A factor (fp32 or fp64, positive or 0) as a power of two and a rest in [1, 2)."""
+    if u.dtype == tl.float64:
+        bits = u.to(tl.int64, bitcast=True)
+        power = (bits & 0x7FF0000000000000).to(tl.float64, bitcast=True)
+        rest = ((bits & 0x000FFFFFFFFFFFFF) | 0x3FF0000000000000).to(tl.float64, bitcast=True)
+    else:
+        bits = u.to(tl.int32, bitcast=True)
+        power = (bits & 0x7F800000).to(tl.float32, bitcast=True)
+        rest = ((bits & 0x007FFFFF) | 0x3F800000).to(tl.float32, bitcast=True)
+    return power, rest
+
+
+@triton.jit
 def difference(x, y, i, j, k, rows, width):
     """x_i − y_j at features k, for rows i and one column j: [I, K]; exactly 0 for copies."""
     raw = load_rows(x.rows, i, k, rows, width).to(tl.float32)
     other = load_row(y.rows, j, k, width).to(tl.float32)
-    delta = raw - other[None, :]
     if is_half(x):
-        own = tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None]
-        theirs = tl.load(y.inverse + j)
-        # Not x·u − y·v, which a fused multiply-add would make non-zero for copies; and y − x has the same bits as x −
-        # y.
+        power, rest = split_factor(tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None])
+        their_power, their_rest = split_factor(tl.load(y.inverse + j))
+        # Powers of two come out exactly and leave two terms of one size. Not x·u − y·v, which a fused multiply-add
+        # would make non-zero for copies; and y − x has the same bits as x − y.
+        raw *= power
+        other *= their_power
         middle = 0.5 * (raw + other[None, :])
-        return delta * (0.5 * (own + theirs)) + (own - theirs) * middle
+        return (raw - other[None, :]) * (0.5 * (rest + their_rest)) + (rest - their_rest) * middle
     low = load_rows(x.low, i, k, rows, width) - load_row(y.low, j, k, width)[None, :]
-    return delta + low
+    return (raw - other[None, :]) + low
 
 
 @triton.jit

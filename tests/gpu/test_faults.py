@@ -133,7 +133,13 @@ FAULTS = [
         "(0 * any_set(close)).to",
         near_copies_check,
     ),
-    Fault("low parts dropped", "tile.difference", "return delta + low", "return delta", near_copies_check),
+    Fault(
+        "low parts dropped",
+        "tile.difference",
+        "return (raw - other[None, :]) + low",
+        "return raw - other[None, :]",
+        near_copies_check,
+    ),
     Fault(
         "live tiles taken for dead",
         "statistics.statistics_kernel",
@@ -276,8 +282,8 @@ FAULTS = [
     Fault(
         "copies apart by a fused multiply-add",
         "listed.scaled_difference",
-        "(x - y) * (0.5 * (u + v)) + (u - v) * (0.5 * (x + y))",
-        "x * u - y * v",
+        "(x - y) * (0.5 * (rest_x + rest_y)) + (rest_x - rest_y) * (0.5 * (x + y))",
+        "x * rest_x - y * rest_y",
         copies_check,
     ),
     Fault(
