@@ -41,9 +41,11 @@ class Tiles:
 _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ("statistics", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
     ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
+    # by the tile rows of the sweep before, whose tiles these are
     ("near", 4): [
-        (float("inf"), Tiles(0, 0, 16, 8, 2, features=32))
-    ],  # rows and columns as in the sweep before
+        (32, Tiles(0, 0, 16, 4, 2, features=32)),
+        (float("inf"), Tiles(0, 0, 16, 8, 2, features=32)),
+    ],
     ("near", 2): [(float("inf"), Tiles(0, 0, 32, 8, 2, features=32))],
     ("gradient", 4): [
         (64, Tiles(32, 32, 32, 4, 2, features=64)),
@@ -55,8 +57,7 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ],
     ("gradient", 2): [
         (64, Tiles(64, 32, 64, 8, 2, features=64)),
-        (128, Tiles(64, 32, 64, 8, 2, features=128)),
-        (float("inf"), Tiles(64, 32, 64, 8, 2, features=256)),
+        (float("inf"), Tiles(64, 32, 64, 8, 2, features=128)),
     ],
     ("selection", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
     ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
@@ -104,9 +105,9 @@ def tiles(kernel: str, dtype: torch.dtype, width: int) -> Tiles:
     return next(shape for widest, shape in entries if width <= widest)
 
 
-def near_tiles(dtype: torch.dtype) -> Tiles:
-    """What the kernels for close pairs run with; their tiles are those of the sweep that left the pairs out."""
-    return tiles("near", dtype, 0)
+def near_tiles(dtype: torch.dtype, rows: int = LIVE_TILE) -> Tiles:
+    """What the kernels for close pairs run with after a sweep with tiles of that many rows."""
+    return tiles("near", dtype, rows)
 
 
 def precision(dtype: torch.dtype, *, exact: bool = False) -> str:

@@ -147,7 +147,7 @@ def near_statistics(arguments: dict[str, Any], constexprs: dict[str, Any], block
     """After a sweep with these arguments that left close pairs out; its partial rows have slots for them after its
     own.
     """
-    shape = near_tiles(arguments["x"].rows.dtype)
+    shape = near_tiles(arguments["x"].rows.dtype, constexprs["BM"])
     launch(
         near_statistics_kernel,
         (blocks, arguments["parts"]),
@@ -167,7 +167,7 @@ def near_gradient(
     unit: str | None = None,
 ) -> None:
     """After a gradient sweep with these arguments, into its `out`."""
-    shape = near_tiles(arguments["x"].rows.dtype)
+    shape = near_tiles(arguments["x"].rows.dtype, constexprs["BM"])
     launch(
         near_gradient_kernel,
         (blocks, arguments["parts"]),
