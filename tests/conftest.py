@@ -26,6 +26,11 @@ class Backend:
     name: str
     device: str
 
+    @property
+    def interpreted(self) -> bool:
+        """GPU kernels run on the CPU: small batches, please."""
+        return self.name == "triton" and self.device == "cpu"
+
 
 @contextmanager
 def interpreted_kernels() -> Iterator[None]:

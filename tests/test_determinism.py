@@ -1,8 +1,9 @@
-"""Same inputs, same bits: over runs, over thread counts, and with NaN in every uninitialised tensor."""
+"""Same inputs, same bits: over runs, over threads or orders of a GPU's programs, with NaN in every uninitialised tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -53,8 +54,22 @@ def assert_same_bits(first: list[Tensor], second: list[Tensor]) -> None:
         assert torch.equal(a, b), f"{int((a != b).sum())} of {a.numel()} elements differ"
 
 
-def several_tiles(form: str, generator: torch.Generator, device: str) -> Inputs:
-    return make_inputs(form, 530, 390, 24, torch.float32, generator, per_class=7).to(device)
+def several_tiles(form: str, generator: torch.Generator, backend: Backend) -> Inputs:
+    m, n = (150, 190) if backend.interpreted else (530, 390)
+    return make_inputs(form, m, n, 24, torch.float32, generator, per_class=7).to(backend.device)
+
+
+@contextmanager
+def schedule(number: int, backend: Backend) -> Iterator[None]:
+    """One of several ways to spread the same work: a number of threads, or an order of programs."""
+    if backend.interpreted:
+        from .gpu import strict_interpreter
+
+        with strict_interpreter.options(seed=number):
+            yield
+    else:
+        torch.set_num_threads(number)
+        yield
 
 
 @every_case
@@ -63,25 +78,25 @@ def several_tiles(form: str, generator: torch.Generator, device: str) -> Inputs:
 def test_runs_and_threads(
     case: Case, form: str, reduction: str, backend: Backend, generator: torch.Generator, threads: None
 ) -> None:
-    inputs = several_tiles(form, generator, backend.device)
+    inputs = several_tiles(form, generator, backend)
     first = outcome(case, reduction, inputs)
     assert_same_bits(first, outcome(case, reduction, inputs))
     if backend.device == "cpu" and backend.name != "eager":  # eager is at the mercy of torch's own products
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            assert_same_bits(first, outcome(case, reduction, inputs))
+        for number in (1, 2, 3):
+            with schedule(number, backend):
+                assert_same_bits(first, outcome(case, reduction, inputs))
 
 
 def test_threads_for_mining_and_retrieval(
     backend: Backend, generator: torch.Generator, threads: None
 ) -> None:
-    inputs = several_tiles("two-set", generator, backend.device)
+    inputs = several_tiles("two-set", generator, backend)
     results = []
-    for count in (1, 2, 3):
-        torch.set_num_threads(count)
-        hard = mining.hard(inputs.embeddings, inputs.labels, **inputs.keywords)
-        semihard = mining.semihard(inputs.embeddings, inputs.labels, **inputs.keywords)
-        values, indices = retrieval.topk(inputs.embeddings, inputs.gallery, 7)
+    for number in (1, 2, 3):
+        with schedule(number, backend):
+            hard = mining.hard(inputs.embeddings, inputs.labels, **inputs.keywords)
+            semihard = mining.semihard(inputs.embeddings, inputs.labels, **inputs.keywords)
+            values, indices = retrieval.topk(inputs.embeddings, inputs.gallery, 7)
         results.append([*hard, *semihard, indices, *([] if backend.name == "eager" else [values])])
     assert_same_bits(results[0], results[1])
     assert_same_bits(results[0], results[2])
@@ -99,7 +114,7 @@ def test_poisoned_scratch(
     request: pytest.FixtureRequest,
 ) -> None:
     """Nothing reads what nobody wrote; and torch's deterministic mode is served."""
-    inputs = several_tiles(form, generator, backend.device)
+    inputs = several_tiles(form, generator, backend)
     clean = outcome(case, reduction, inputs)
     request.getfixturevalue("poisoned")
     assert_same_bits(clean, outcome(case, reduction, inputs))
@@ -108,7 +123,7 @@ def test_poisoned_scratch(
 def test_poisoned_scratch_of_mining_and_retrieval(
     backend: Backend, generator: torch.Generator, request: pytest.FixtureRequest
 ) -> None:
-    inputs = several_tiles("self", generator, backend.device)
+    inputs = several_tiles("self", generator, backend)
 
     def results() -> list[Tensor]:
         hard = mining.hard(inputs.embeddings, inputs.labels)
