@@ -33,14 +33,43 @@ def load_row(pointer, j, k, width):
 
 
 @triton.jit
+def _split(values):
+    """fp32 values in two parts of eleven bits, each nearest: what is left over has either sign."""
+    bits = values.to(tl.int32, bitcast=True)
+    high = ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    return high, values - high
+
+
+@triton.jit
+def _add_product(total, small, a, b, input_precision: tl.constexpr):
+    """total + small + a @ b, as such a pair.
+
+    The compiler's own tf32x3 truncates to parts of one sign, whose errors add up, and its sums depend on the depth of
+    a step: statistics and gradients would see different distances.
+    """
+    if input_precision == "tf32x3":
+        high, low = _split(a)
+        other_high, other_low = _split(b)
+        small = tl.dot(low, other_high, small, input_precision="tf32")
+        small = tl.dot(high, other_low, small, input_precision="tf32")
+        total = tl.dot(high, other_high, total, input_precision="tf32")
+    else:
+        total = tl.dot(a, b, total, input_precision=input_precision)
+    return total, small
+
+
+@triton.jit
 def products(x, y, i, j, rows, columns, width, PRECISION: tl.constexpr, BK: tl.constexpr):
     """x_i · y_j [BM, BN], of rows as stored."""
     out = tl.zeros([i.shape[0], j.shape[0]], tl.float32)
+    small = tl.zeros([i.shape[0], j.shape[0]], tl.float32)
     for k0 in range(0, width, BK):
         k = k0 + tl.arange(0, BK)
         a = load_rows(x.rows, i, k, rows, width)
         b = load_rows(y.rows, j, k, columns, width)
-        out = tl.dot(a, tl.trans(b), out, input_precision=PRECISION)
+        out, small = _add_product(out, small, a, tl.trans(b), input_precision=PRECISION)
+    if PRECISION == "tf32x3":
+        out += small
     return out
 
 
