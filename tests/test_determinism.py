@@ -1,4 +1,4 @@
-"""Same inputs, same bits: over runs, over threads or orders of a GPU's programs, with NaN in every uninitialised tensor."""
+"""Same inputs, same bits: over runs, threads or orders of a GPU's programs, with NaN in every uninitialised tensor."""
 
 from __future__ import annotations
 

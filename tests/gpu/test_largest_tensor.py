@@ -1,4 +1,4 @@
-"""The Triton operators allocate no B×B tensor, and no B×P tensor for large classes: the largest tensor of a training step.
+"""The Triton operators allocate no B×B tensor, nor B×P for large classes: the largest tensor of a training step.
 
 Launches are listed instead of run, so 16384 rows cost nothing. What kernels keep on chip, the gates look at.
 """
