@@ -192,7 +192,8 @@ def _walk(
     """`scores` products S and `products` products C·X over a `share` of the tiles; the epilogue once per S.
 
     Columns are read from L2 once per row block, rows once. fp32 operands are split once per tile on their way to the
-    tensor cores unless `exact`. C keeps fp32 accuracy: a high and a low part under bf16, widened operands under fp16.
+    tensor cores unless `exact`. C keeps fp32 accuracy in a high and a low part: of bf16, or of tf32 against
+    fp16, which tf32 holds exactly.
     """
     single = batch.dtype == "fp32"
     score_pipe: Pipe = "half" if not single else "fma" if exact else "tf32"
@@ -200,7 +201,7 @@ def _walk(
     flop: dict[Pipe, float] = {}
     for pipe, count in (
         (score_pipe, scores * (TF32X3 if score_pipe == "tf32" else 1)),
-        (product_pipe, products * (TF32X3 if product_pipe == "tf32" else 2)),
+        (product_pipe, products * (TF32X3 if single else 2)),
     ):
         if count:
             flop[pipe] = flop.get(pipe, 0.0) + share * count * batch.product

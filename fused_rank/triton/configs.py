@@ -52,7 +52,7 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
         (float("inf"), Tiles(64, 32, 32, 8, 2, features=128)),
     ],
     ("gradient", torch.float16): [  # widened for the gradient's product
-        (64, Tiles(32, 32, 32, 4, 2, features=64)),
+        (64, Tiles(32, 32, 32, 4, 2, features=32)),
         (float("inf"), Tiles(64, 32, 64, 8, 2, features=128)),
     ],
     ("gradient", 2): [
@@ -113,11 +113,15 @@ def near_tiles(dtype: torch.dtype, rows: int = LIVE_TILE) -> Tiles:
 def precision(dtype: torch.dtype, *, exact: bool = False) -> str:
     """`input_precision` of a tile product; `exact` where equal distances must come out equal.
 
+    fp16 is multiplied as it is. Only its gradient's product, of fp32 coefficients, needs one: tf32 holds fp16 exactly.
+
     FUSED_RANK_FP32_PRECISION chooses for fp32 statistics and gradients: tf32x3 (fp32 accuracy on tensor cores), ieee,
     or tf32, which truncates operands to ten bits.
     """
-    if exact or dtype != torch.float32:
+    if exact or dtype not in (torch.float32, torch.float16):
         return "ieee"
+    if dtype == torch.float16:
+        return "ieee" if torch.version.hip else "tf32"
     chosen = os.environ.get("FUSED_RANK_FP32_PRECISION", "ieee" if torch.version.hip else "tf32x3")
     if chosen not in _PRECISIONS:
         raise ValueError(

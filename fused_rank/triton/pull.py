@@ -1,14 +1,14 @@
 """Coefficients into a gradient on chip: Σ_j c_ij (x_i − y_j), from a tile of c.
 
 A sweep keeps −Σ c_ij y_j of D's slice, [BM, DS], and the mass Σ c_ij, [BM]; close pairs stay out of both and are
-added by direct difference. 16-bit operands lose no digits of c: bf16 takes two products, with c in two parts, and
-fp16 is widened.
+added by direct difference. 16-bit operands lose no digits of c: it takes two products, with c in two parts, of bf16
+or, as tf32 holds fp16 exactly, of tf32.
 """
 
 import triton
 import triton.language as tl
 
-from .tile import difference, first_set, is_half, load_rows
+from .tile import difference, first_set, is_half, load_rows, split_tf32
 
 
 @triton.jit
@@ -48,8 +48,13 @@ def _product(c, y, j, f, columns, width, PRECISION: tl.constexpr):
         low = (c - high.to(tl.float32)).to(tl.bfloat16)
         sum_high = tl.dot(high, other, input_precision="ieee")
         return tl.dot(low, other, sum_high, input_precision="ieee")
+    elif y.rows.dtype.element_ty == tl.float16 and PRECISION == "tf32":
+        high, low = split_tf32(c)
+        wide = other.to(tl.float32)
+        sum_low = tl.dot(low, wide, input_precision="tf32")
+        return tl.dot(high, wide, sum_low, input_precision="tf32")
     elif y.rows.dtype.element_ty == tl.float16:
-        return tl.dot(c, other.to(tl.float32), input_precision="tf32x3")
+        return tl.dot(c, other.to(tl.float32), input_precision="ieee")
     else:
         return tl.dot(c, other, input_precision=PRECISION)
 

@@ -99,6 +99,7 @@ def hardest(packed: Packed, order: LabelOrder) -> tuple[Tensor, Tensor]:
     grid = (triton.cdiv(y.size, tile.columns), triton.cdiv(x.size, tile.rows))
     near = torch.empty(grid[::-1], dtype=torch.uint8, device=nearest.device)
     for again in (False, True):
+        shape = near_tiles(x.source.dtype) if again else tile
         launch(
             hard_kernel,
             grid,
@@ -120,9 +121,9 @@ def hardest(packed: Packed, order: LabelOrder) -> tuple[Tensor, Tensor]:
                 "PRECISION": precision(x.source.dtype, exact=True),
                 "BM": tile.rows,
                 "BN": tile.columns,
-                "BK": tile.depth,
+                "BK": shape.depth,
             },
-            **(near_tiles(x.source.dtype) if again else tile).options,
+            **shape.options,
         )
     return _rows_of(farthest, order), _rows_of(nearest, order)
 

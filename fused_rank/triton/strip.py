@@ -105,6 +105,7 @@ def fill_strip(
     tile = tiles("strip", x.source.dtype, x.width)
     near = torch.empty(strip.tiles(y.size), dtype=torch.uint8, device=values.device)
     for again in (False,) if dot else (False, True):
+        shape = near_tiles(x.source.dtype) if again else tile
         launch(
             strip_kernel,
             strip.tiles(y.size)[::-1],
@@ -128,9 +129,9 @@ def fill_strip(
                 "PRECISION": precision(x.source.dtype, exact=True),
                 "BM": _BLOCK,
                 "BN": _BLOCK,
-                "BK": tile.depth,
+                "BK": shape.depth,
             },
-            **(near_tiles(x.source.dtype) if again else tile).options,
+            **shape.options,
         )
     return near
 

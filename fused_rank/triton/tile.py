@@ -33,7 +33,7 @@ def load_row(pointer, j, k, width):
 
 
 @triton.jit
-def _split(values):
+def split_tf32(values):
     """fp32 values in two parts of eleven bits, each nearest: what is left over has either sign."""
     bits = values.to(tl.int32, bitcast=True)
     high = ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
@@ -48,8 +48,8 @@ def _add_product(total, small, a, b, input_precision: tl.constexpr):
     a step: statistics and gradients would see different distances.
     """
     if input_precision == "tf32x3":
-        high, low = _split(a)
-        other_high, other_low = _split(b)
+        high, low = split_tf32(a)
+        other_high, other_low = split_tf32(b)
         small = tl.dot(low, other_high, small, input_precision="tf32")
         small = tl.dot(high, other_low, small, input_precision="tf32")
         total = tl.dot(high, other_high, total, input_precision="tf32")
@@ -99,7 +99,7 @@ def product_distances(
         other - product
     )  # rounds to smaller numbers than (own + other) − 2 · product
     scale = own + other
-    share: tl.constexpr = CLOSE if PRECISION == "ieee" else CLOSE_TF32
+    share: tl.constexpr = CLOSE if PRECISION == "ieee" or is_half(x) else CLOSE_TF32
     close = (squared < share * scale) & (i < rows)[:, None] & (j < columns)[None, :]
     if SELF:
         close = close & (i[:, None] != j[None, :])

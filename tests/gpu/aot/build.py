@@ -36,7 +36,7 @@ def compile_for(one: Any, target: Target) -> Any:
 
 def _constants(one: Any, target: Target) -> dict[str, Any]:
     """On AMD fp32 products are fp32, as `configs.precision` chooses there."""
-    if target.is_nvidia or one.constexprs.get("PRECISION") != "tf32x3":
+    if target.is_nvidia or one.constexprs.get("PRECISION") not in ("tf32x3", "tf32"):
         return dict(one.constexprs)
     return {**one.constexprs, "PRECISION": "ieee"}
 
