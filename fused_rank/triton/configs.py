@@ -17,6 +17,7 @@ from .launch import Specialisation, recording
 LIVE_TILE = 64
 SUM_BLOCK = 128  # rows per program of the kernels that finish rows
 _PRECISIONS = ("tf32x3", "ieee", "tf32")
+ALL_REGISTERS = 255  # that a thread can have
 _PROGRAMS = 264  # enough to fill the largest machines twice
 
 
@@ -30,11 +31,14 @@ class Tiles:
     num_warps: int
     num_stages: int
     features: int = 0  # of a gradient kept on chip
+    # Left to itself, the assembler may spill a few registers to fit more programs; told that it may take all, it spills
+    # elsewhere. Which of the two compiles clean is known from compiling only.
+    maxnreg: int | None = ALL_REGISTERS
 
     @property
-    def options(self) -> dict[str, int]:
+    def options(self) -> dict[str, Any]:
         """Keywords of `launch`."""
-        return {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "maxnreg": self.maxnreg}
 
 
 # (kernel, dtype or else bytes of an element) -> [(widest rows it is for, tiles)]
@@ -46,7 +50,10 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
         (32, Tiles(0, 0, 16, 4, 2, features=32)),
         (float("inf"), Tiles(0, 0, 16, 8, 2, features=32)),
     ],
-    ("near", 2): [(float("inf"), Tiles(0, 0, 32, 8, 2, features=32))],
+    ("near", 2): [
+        (32, Tiles(0, 0, 32, 4, 2, features=32)),
+        (float("inf"), Tiles(0, 0, 32, 8, 2, features=32)),
+    ],
     ("gradient", 4): [
         (64, Tiles(32, 32, 32, 4, 2, features=64)),
         (float("inf"), Tiles(64, 32, 32, 8, 2, features=128)),
@@ -59,9 +66,9 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
         (64, Tiles(64, 32, 64, 8, 2, features=64)),
         (float("inf"), Tiles(64, 32, 64, 8, 2, features=128)),
     ],
-    ("selection", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
+    ("selection", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3, maxnreg=None))],
     ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
-    ("strip", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3))],
+    ("strip", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3, maxnreg=None))],
     ("strip", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
     ("strip_pull", 4): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
     ("strip_pull", 2): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
@@ -77,9 +84,9 @@ class Blocks:
     num_stages: int = 1
 
     @property
-    def options(self) -> dict[str, int]:
+    def options(self) -> dict[str, Any]:
         """Keywords of `launch`."""
-        return {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "maxnreg": ALL_REGISTERS}
 
 
 _BLOCKS: dict[str, Blocks] = {

@@ -38,6 +38,7 @@ class Specialisation:
     ]  # paths of the arguments divisible by 16: (argument, member of a tuple...)
     num_warps: int
     num_stages: int
+    maxnreg: int | None = None  # registers of a thread; None: the assembler's choice
     label: str = field(default="", compare=False)  # which operator on which rows asked for it
 
     @property
@@ -49,7 +50,7 @@ class Specialisation:
     def key(self) -> str:
         """The same for the same compilation, sources aside."""
         values = {name: getattr(value, "name", value) for name, value in self.constexprs.items()}
-        return f"{self.name}{self.signature}{values}{self.aligned}{self.num_warps}{self.num_stages}"
+        return f"{self.name}{self.signature}{values}{self.aligned}{self.num_warps}{self.num_stages}{self.maxnreg}"
 
 
 _counts: Counter[str] = Counter()
@@ -77,6 +78,12 @@ def recording() -> Iterator[list[Specialisation]]:
         _recorded = before
 
 
+def compiler_options(num_warps: int, num_stages: int, maxnreg: int | None, *, nvidia: bool) -> dict[str, Any]:
+    """What a kernel is compiled with. Registers are rationed by NVIDIA's compiler alone."""
+    options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": True}
+    return {**options, "maxnreg": maxnreg} if nvidia and maxnreg is not None else options
+
+
 def launch(
     kernel: Any,
     grid: tuple[int, ...],
@@ -85,6 +92,7 @@ def launch(
     *,
     num_warps: int,
     num_stages: int,
+    maxnreg: int | None = None,
 ) -> None:
     """Run `kernel` on `grid`. Arguments are tensors, numbers and tuples of them; None is a constant.
 
@@ -95,12 +103,17 @@ def launch(
     if 0 in grid:
         return
     if _recorded is not None:
-        _recorded.append(_specialise(kernel, arguments, constexprs, num_warps, num_stages))
+        _recorded.append(_specialise(kernel, arguments, constexprs, num_warps, num_stages, maxnreg))
         return
     _counts[_name(kernel)] += 1
     device = next(t.device for t in _leaves(tuple(arguments.values())) if isinstance(t, Tensor))
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        kernel[grid](**arguments, **constexprs, num_warps=num_warps, num_stages=num_stages)
+        options = {
+            "num_warps": num_warps,
+            "num_stages": num_stages,
+            **compiler_options(torch.version.hip is None),
+        }
+        kernel[grid](**arguments, **constexprs, **options)
 
 
 def _name(kernel: Any) -> str:
@@ -121,6 +134,7 @@ def _specialise(
     constexprs: Mapping[str, Any],
     num_warps: int,
     num_stages: int,
+    maxnreg: int | None,
 ) -> Specialisation:
     """What the launcher would compile: in the order of the kernel's parameters."""
     unspecialised = {p.name for p in kernel.params if p.do_not_specialize}
@@ -133,7 +147,9 @@ def _specialise(
             constants.setdefault(name, None)
             continue
         signature[name] = _describe(arguments[name], (position,), name not in unspecialised, aligned)
-    return Specialisation(_name(kernel), kernel, signature, constants, tuple(aligned), num_warps, num_stages)
+    return Specialisation(
+        _name(kernel), kernel, signature, constants, tuple(aligned), num_warps, num_stages, maxnreg
+    )
 
 
 def _describe(

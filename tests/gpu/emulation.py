@@ -56,14 +56,21 @@ class Emulator:
         self._compiled: dict[str, tuple[str, Kernel, int]] = {}
 
     def run(
-        self, kernel: Any, grid: tuple[int, ...], given: dict[str, Any], num_warps: int, num_stages: int
+        self,
+        kernel: Any,
+        grid: tuple[int, ...],
+        given: dict[str, Any],
+        num_warps: int,
+        num_stages: int,
+        maxnreg: int | None,
     ) -> None:
         from fused_rank.triton import launch
 
         constants = {p.name: given[p.name] for p in kernel.params if p.is_constexpr}
         arguments = {name: value for name, value in given.items() if name not in constants}
         with launch.recording() as recorded:
-            launch.launch(kernel, grid, arguments, constants, num_warps=num_warps, num_stages=num_stages)
+            options = {"num_warps": num_warps, "num_stages": num_stages, "maxnreg": maxnreg}
+            launch.launch(kernel, grid, arguments, constants, **options)
         (one,) = recorded
         text, program, shared = self._compile(one)
         values = [leaf for name in kernel.arg_names if name in arguments for leaf in _leaves(arguments[name])]
@@ -103,7 +110,8 @@ def emulating(emulator: Emulator) -> Iterator[None]:
 
     def run(self: Any, *args: Any, grid: tuple[int, ...], warmup: bool, **given: Any) -> None:
         assert not args, "kernels are launched by keyword"
-        options = {name: given.pop(name) for name in ("num_warps", "num_stages")}
+        options = {name: given.pop(name, None) for name in ("num_warps", "num_stages", "maxnreg")}
+        del given["enable_fp_fusion"]
         emulator.run(self, grid, given, **options)
 
     before, hook = JITFunction.run, knobs.runtime.add_stages_inspection_hook

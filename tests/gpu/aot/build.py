@@ -27,8 +27,10 @@ def compile_for(one: Any, target: Target) -> Any:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    from fused_rank.triton.launch import compiler_options
+
     source = ASTSource(one.kernel, one.signature, _constants(one, target), one.attributes)
-    options = {"num_warps": one.num_warps, "num_stages": one.num_stages}
+    options = compiler_options(one.num_warps, one.num_stages, one.maxnreg, nvidia=target.is_nvidia)
     return triton.compile(
         source, target=GPUTarget(target.backend, target.arch, target.lanes), options=options
     )

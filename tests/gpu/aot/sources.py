@@ -1,4 +1,4 @@
-"""A hash of what a kernel is made of: its own code and that of every device function and constant it reaches.
+"""A hash of what a kernel is made of: its code, all device functions and constants it reaches, the compiler options.
 
 Comments, docstrings and places do not count, so that moving code or explaining it leaves the recorded counts valid.
 """
@@ -77,8 +77,11 @@ def _collect_name(name: str, value: Any, names: set[str], found: dict[str, str])
 
 
 def source_hash(kernel: Any, constexprs: dict[str, Any]) -> str:
+    from fused_rank.triton.launch import compiler_options
+
     found: dict[str, str] = {}
     collect(kernel, found)
+    collect(compiler_options, found)
     for value in constexprs.values():
         collect(value, found)
     text = "\n".join(f"{name}\n{found[name]}" for name in sorted(found))
