@@ -108,11 +108,7 @@ def launch(
     _counts[_name(kernel)] += 1
     device = next(t.device for t in _leaves(tuple(arguments.values())) if isinstance(t, Tensor))
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        options = {
-            "num_warps": num_warps,
-            "num_stages": num_stages,
-            **compiler_options(torch.version.hip is None),
-        }
+        options = compiler_options(num_warps, num_stages, maxnreg, nvidia=torch.version.hip is None)
         kernel[grid](**arguments, **constexprs, **options)
 
 
