@@ -60,11 +60,11 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ],
     ("gradient", torch.float16): [  # widened for the gradient's product
         (64, Tiles(32, 32, 32, 4, 2, features=32)),
-        (float("inf"), Tiles(64, 32, 64, 8, 2, features=128)),
+        (float("inf"), Tiles(64, 32, 32, 8, 2, features=128)),
     ],
     ("gradient", 2): [
-        (64, Tiles(64, 32, 64, 8, 2, features=64)),
-        (float("inf"), Tiles(64, 32, 64, 8, 2, features=128)),
+        (64, Tiles(64, 32, 32, 8, 2, features=64)),
+        (float("inf"), Tiles(64, 32, 32, 8, 2, features=128)),
     ],
     ("selection", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3, maxnreg=None))],
     ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],

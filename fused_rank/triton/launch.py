@@ -78,6 +78,11 @@ def recording() -> Iterator[list[Specialisation]]:
         _recorded = before
 
 
+def warps(num_warps: int, *, nvidia: bool) -> int:
+    """Of a kernel that is given as many of NVIDIA's: AMD's have 64 lanes, and spill where eight share the registers."""
+    return num_warps if nvidia else min(num_warps, 4)
+
+
 def compiler_options(num_warps: int, num_stages: int, maxnreg: int | None, *, nvidia: bool) -> dict[str, Any]:
     """What a kernel is compiled with. Registers are rationed by NVIDIA's compiler alone."""
     options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": True}
@@ -108,7 +113,8 @@ def launch(
     _counts[_name(kernel)] += 1
     device = next(t.device for t in _leaves(tuple(arguments.values())) if isinstance(t, Tensor))
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        options = compiler_options(num_warps, num_stages, maxnreg, nvidia=torch.version.hip is None)
+        nvidia = torch.version.hip is None
+        options = compiler_options(warps(num_warps, nvidia=nvidia), num_stages, maxnreg, nvidia=nvidia)
         kernel[grid](**arguments, **constexprs, **options)
 
 

@@ -27,10 +27,13 @@ def compile_for(one: Any, target: Target) -> Any:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from fused_rank.triton.launch import compiler_options
+    from fused_rank.triton.launch import compiler_options, warps
 
     source = ASTSource(one.kernel, one.signature, _constants(one, target), one.attributes)
-    options = compiler_options(one.num_warps, one.num_stages, one.maxnreg, nvidia=target.is_nvidia)
+    nvidia = target.is_nvidia
+    options = compiler_options(
+        warps(one.num_warps, nvidia=nvidia), one.num_stages, one.maxnreg, nvidia=nvidia
+    )
     return triton.compile(
         source, target=GPUTarget(target.backend, target.arch, target.lanes), options=options
     )
