@@ -215,6 +215,7 @@ def paired_distance(x: Tensor, y: Tensor, *, metric: Metric = "euclidean", norma
     tensor([1.])
     """
     _check_distance(x, y, metric, normalize)
+    check_rows("y", y)
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"y: expected {x.shape[0]} rows as x has, got {y.shape[0]}")
     return listed_distance("paired_distance", x, y, None, None, metric, normalize)

@@ -40,6 +40,7 @@ CALLS: dict[str, tuple[dict[str, Any], Error, list[str]]] = {
     "no labels": ({"labels": None}, (ValueError, TypeError), ["labels"]),
     "float labels": ({"labels": L.float()}, TypeError, ["labels", "int", "float32"]),
     "labels as a list": ({"labels": [0, 0, 1, 1, 2, 2]}, TypeError, ["labels", "Tensor", "list"]),
+    "sparse labels": ({"labels": L.to_sparse()}, TypeError, ["labels", "dense", "sparse"]),
     "short labels": ({"labels": L[:5]}, ValueError, ["labels", "6", "5"]),
     "matrix labels": ({"labels": L[:, None]}, ValueError, ["labels", "6, 1"]),
     "scalar labels": ({"labels": L[0]}, ValueError, ["labels"]),
@@ -185,6 +186,11 @@ RETRIEVAL: dict[str, tuple[Callable[[], object], Error | tuple[Error, ...], list
         ["metric", "l1"],
     ),
     "pairwise widths": (lambda: functional.pairwise_distance(X, Y[:, :3]), ValueError, ["y", "4", "3"]),
+    "paired with nothing": (
+        lambda: functional.paired_distance(X, None),
+        TypeError,
+        ["y", "Tensor", "NoneType"],
+    ),  # type: ignore[arg-type]
     "paired lengths": (lambda: functional.paired_distance(X, Y), ValueError, ["y", "6", "5"]),
     "mining labels": (lambda: mining.hard(X, L.float()), TypeError, ["labels", "float32"]),
     "mining lengths": (lambda: mining.semihard(X, L[:3]), ValueError, ["labels", "6", "3"]),

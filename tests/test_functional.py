@@ -107,3 +107,19 @@ def test_no_explicit_triplets(backend: Backend) -> None:
     assert value == 0
     assert x.grad is not None
     assert not x.grad.any()
+
+
+@pytest.mark.parametrize("form", ["columns", "strided", "expanded"])
+def test_explicit_triplets_of_any_strides(form: str, backend: Backend, generator: torch.Generator) -> None:
+    """Columns of an [L, 3] tensor are how others hand triplets over."""
+    inputs = make_inputs("self", 30, 0, 6, torch.float32, generator).to(backend.device).leaves()
+    rows = torch.randint(0, 30, (40, 3), generator=generator).to(backend.device)
+    if form == "strided":
+        rows = rows[::3]
+    elif form == "expanded":
+        rows = rows[:1].expand(40, 3)
+    loss = TripletMarginLoss(margin=2.0)
+    given = loss(inputs.embeddings, triplets=rows.unbind(1))
+    given.backward()
+    expected = loss(inputs.embeddings, triplets=tuple(column.clone() for column in rows.unbind(1)))
+    assert torch.equal(given, expected)

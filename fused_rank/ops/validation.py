@@ -74,6 +74,8 @@ def check_labels(name: str, labels: Any, rows_name: str, rows: Tensor) -> Tensor
     """Integer labels, one a row; returned as int64."""
     if not isinstance(labels, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor of integers, got {type(labels).__name__}")
+    if labels.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense (strided) tensor, got layout {labels.layout}")
     if labels.dtype != torch.int64:
         if labels.is_floating_point() or labels.is_complex():
             raise TypeError(f"{name}: expected an integer dtype, got {_dtype(labels)}")
@@ -144,7 +146,7 @@ def check_indices(name: str, index: Any, length: int | None, rows_name: str, row
 def check_triplets(
     triplets: Any, embeddings: Tensor, gallery: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Explicit (anchor, positive, negative) indices."""
+    """Explicit (anchor, positive, negative) indices, contiguous."""
     if not isinstance(triplets, (tuple, list)) or len(triplets) != 3:
         raise TypeError(
             f"triplets: expected three index tensors (anchor, positive, negative), got {_brief(triplets)}"
@@ -154,7 +156,7 @@ def check_triplets(
     name, rows = ("embeddings", embeddings) if gallery is None else ("gallery", gallery)
     check_indices("triplets[1]", positive, anchor.shape[0], name, rows)
     check_indices("triplets[2]", negative, anchor.shape[0], name, rows)
-    return anchor, positive, negative
+    return anchor.contiguous(), positive.contiguous(), negative.contiguous()
 
 
 def _dtype(x: Tensor) -> str:
