@@ -123,3 +123,18 @@ def test_explicit_triplets_of_any_strides(form: str, backend: Backend, generator
     given.backward()
     expected = loss(inputs.embeddings, triplets=tuple(column.clone() for column in rows.unbind(1)))
     assert torch.equal(given, expected)
+
+
+def test_a_missing_index_is_refused_where_no_python_checks_it(backend: Backend) -> None:
+    """Under torch.compile only the operator sees the indices; -1 must not mean the last row."""
+    if backend.device != "cpu":
+        pytest.skip("a GPU's assertion ends its process")
+    x = torch.randn(6, 3, device=backend.device)
+    first = torch.arange(3, device=backend.device)
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def loss(x: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+        return functional.triplet_margin_loss(x, triplets=(first, positive, first + 3))
+
+    with pytest.raises(RuntimeError, match="out of range"):
+        loss(x, torch.tensor([1, -1, 2], device=backend.device))

@@ -27,6 +27,7 @@ from .options import Metric, Mining, RetrievalMetric
 from .reduction import Rows
 from .rows import prepare
 from .schemas import PAIR_CHANNELS
+from .validation import refuse_outside
 
 RowFunction = Callable[[Tensor, Tensor, Tensor], Rows]
 
@@ -300,6 +301,8 @@ def indexed_distance(
     rows = prepare(x, normalize=normalize).rows
     others = rows if gallery is None else prepare(gallery, normalize=normalize).rows
     i, j = _pair_list(x, i, j)
+    refuse_outside(i, rows.shape[0])
+    refuse_outside(j, others.shape[0])
     result = rows.new_empty(i.shape[0])
     for slab in pair_slabs(i.shape[0], x.shape[1]):
         result[slab] = squared_differences(rows, i[slab], others, j[slab])

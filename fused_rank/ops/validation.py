@@ -143,6 +143,15 @@ def check_indices(name: str, index: Any, length: int | None, rows_name: str, row
             raise ValueError(f"{name}: expected indices in [0, {rows.shape[0]}) of {rows_name}, got {wrong}")
 
 
+def refuse_outside(index: Tensor, rows: int) -> None:
+    """For operators, whose indices come unchecked under torch.compile and on GPUs: -1 must not mean the last row."""
+    inside = ((index >= 0) & (index < rows)).all()
+    message = f"fused_rank: an index is out of range for {rows} rows"
+    if index.device.type == "cpu" and not inside:
+        raise RuntimeError(message)
+    torch._assert_async(inside, message)
+
+
 def check_triplets(
     triplets: Any, embeddings: Tensor, gallery: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..ops.validation import refuse_outside
 from .listed import Edges, Source, add_edges, edge_factors, listed_squares, source_of, to_metric
 
 
@@ -13,6 +14,9 @@ def _listed(
     query = source_of(x, unit=unit)
     others = query if gallery is None else source_of(gallery, unit=unit)
     every = torch.arange(x.shape[0], device=x.device)
+    for index, side in ((i, query), (j, others)):
+        if index is not None:
+            refuse_outside(index, side.size)
     return query, others, every if i is None else i.contiguous(), every if j is None else j.contiguous()
 
 
