@@ -60,14 +60,6 @@ class PairSides {
     });
   }
 
-  // The gradient of a loss that nothing contributes to.
-  void write_zero(const Rows& rows, void* out) {
-    for_each_result(rows, [&](int64_t i, double* g, double*) {
-      if (!lost(rows, i)) std::fill(g, g + rows.source.width, 0.0);
-      narrow(g, rows.source.width, rows.source.dtype, out, (*rows.order)[i]);
-    });
-  }
-
  protected:
   const PairInput& input_;
   Workers& workers_;
