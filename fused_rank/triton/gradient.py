@@ -14,12 +14,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..gpu.order import LabelOrder
 from .configs import LIVE_TILE, SUM_BLOCK, precision, splits, tiles
 from .fold import slopes
 from .launch import launch
 from .near import near_gradient
 from .operand import Operand, Packed
-from .order import LabelOrder
 from .pull import finish_pull, pull_far
 from .terms import Term
 from .tile import (

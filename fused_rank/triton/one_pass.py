@@ -11,13 +11,13 @@ import torch
 import triton
 import triton.language as tl
 
+from ..gpu.order import LabelOrder
 from .configs import precision, splits, tiles
 from .fold import store_members
 from .gradient import make_scales
 from .launch import launch
 from .near import near_gradient, near_statistics
 from .operand import Packed
-from .order import LabelOrder
 from .pull import finish_pull, pull_far
 from .statistics import Statistics, finish, live_map
 from .terms import Term

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .order import LabelOrder
+from ..gpu.order import LabelOrder
 
 
 class Side(NamedTuple):

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from ..gpu.order import LabelOrder, order_by_label
 from ..ops.options import Metric
 from ..ops.schemas import PAIR_CHANNELS, PAIR_STATE_ROWS
 from . import terms
@@ -9,7 +10,6 @@ from .gradient import gallery_gradient, make_scales, query_gradient
 from .listed_ops import indexed_distance, indexed_distance_backward
 from .one_pass import statistics_and_gradient
 from .operand import Packed, pack
-from .order import LabelOrder, order_by_label
 from .statistics import statistics
 from .triplet_ops import mine_hard, mine_semihard, topk, triplet_backward, triplet_forward
 

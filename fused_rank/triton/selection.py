@@ -10,11 +10,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..gpu.order import LabelOrder
 from .configs import near_tiles, precision, tiles
 from .keys import NOBODY_KEY, farthest_first, nearest_first
 from .launch import launch
 from .operand import Packed
-from .order import LabelOrder
 from .tile import any_set, hide_lost, kinds, load_ranges, product_distances, squared_distances
 
 

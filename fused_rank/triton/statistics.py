@@ -11,12 +11,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..gpu.order import LabelOrder
 from .configs import LIVE_TILE, SUM_BLOCK, precision, splits, tiles
 from .fold import fold_tile, store_members
 from .launch import launch
 from .near import near_statistics
 from .operand import Packed
-from .order import LabelOrder
 from .terms import Term
 from .tile import any_set, band, kinds, load_ranges, product_distances, to_metric
 

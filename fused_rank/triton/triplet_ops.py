@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from ..gpu.order import order_as_given
 from . import triplets
 from .operand import pack
-from .order import order_as_given
 from .topk import smallest
 from .triplets import problem_of
 

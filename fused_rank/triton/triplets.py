@@ -7,12 +7,12 @@ import torch
 import triton
 from torch import Tensor
 
+from ..gpu.order import LabelOrder, order_by_label
 from .configs import blocks
 from .every_triplet import all_backward_kernel, all_forward_kernel
 from .launch import launch
 from .listed import Edges, Source, add_edges, edge_factors, listed_squares, lost_rows, source_of, to_metric
 from .operand import Packed, pack
-from .order import LabelOrder, order_by_label
 from .ranks import STATE_SLOTS, semihard_kernel
 from .selection import hardest
 from .strip import Coefficients, Strip, add_strip, fill_strip, strips
