@@ -183,7 +183,7 @@ def triplet_margin(
         corner = [] if soft_margin else [violation.detach().abs().flatten()]
         sums.append(loss.sum())
         counts.append(mined.count)
-        active.append(int((loss > 0).sum()))
+        active.append(loss.numel() if soft_margin else int((loss > 0).sum()))
         gaps.append(torch.cat([*corner, mined.gaps.flatten(), d.new_tensor([torch.inf])]).min())
     numbers = [torch.tensor([values], dtype=d.dtype) for values in (counts, active)]
     return Rows(torch.stack(sums)[None], *numbers, torch.stack(gaps).detach())

@@ -189,6 +189,17 @@ def test_a_non_finite_row_makes_the_self_form_nan(
 
 
 @every_loss
+def test_a_row_whose_square_leaves_fp32_is_no_number(
+    case: Case, backend: Backend, generator: torch.Generator
+) -> None:
+    """Never a finite number that means nothing."""
+    loss, options = case
+    inputs = make_inputs("self", 70, 0, 8, torch.float32, generator).to(backend.device)
+    inputs.embeddings[66] = 3e19
+    assert not loss(inputs, **options, normalize=False).isfinite()
+
+
+@every_loss
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf], ids=str)
 @pytest.mark.parametrize("side", ["query", "gallery"])
 def test_a_non_finite_row_in_two_set_form(

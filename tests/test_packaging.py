@@ -13,6 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fused_rank
+from fused_rank.ops import dispatch
 
 from .conftest import BACKENDS, Backend
 
@@ -134,6 +135,23 @@ def serving(device: str = "cpu") -> str:
         fused_rank.RankedListLoss()(torch.randn(8, 3, device=device), torch.arange(8, device=device) // 2)
     (namespace,) = (name for name in operators.namespaces if name.startswith("fused_rank"))
     return namespace
+
+
+def test_one_use_backend_object_for_several_blocks() -> None:
+    eager = fused_rank.use_backend("eager")
+    with eager:
+        pass
+    assert dispatch.forced() is None
+    with eager, eager:
+        assert dispatch.forced() == "eager"
+    assert dispatch.forced() is None
+
+
+def test_a_preset_backend_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSED_RANK_BACKEND", "opencl")
+    monkeypatch.setattr(dispatch, "_forced", "opencl")
+    with pytest.raises(ValueError, match=r"FUSED_RANK_BACKEND: expected one of cpp.*got 'opencl'"):
+        fused_rank.mining.hard(torch.randn(4, 2), torch.tensor([0, 0, 1, 1]))
 
 
 def test_use_backend_as_function_and_context() -> None:

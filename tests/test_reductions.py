@@ -80,6 +80,21 @@ def test_default_reduction(loss: Loss, options: Options, default: str, backend: 
     assert not torch.allclose(loss(inputs, **options), loss(inputs, **options, reduction=other))
 
 
+@pytest.mark.parametrize("positives", [3, 80], ids=["few", "many"])
+@pytest.mark.parametrize("mining", ["hard", "semihard", "all"])
+def test_a_soft_margin_counts_every_triplet(mining: str, positives: int, backend: Backend) -> None:
+    """Also one whose softplus rounds to zero."""
+    x = torch.zeros(2 * positives, 2)
+    x[positives:, 0] = 500.0
+    x[:, 1] = torch.arange(2 * positives) / 100
+    inputs = Inputs(x, torch.arange(2 * positives) // positives).to(backend.device)
+    options = {"mining": mining, "soft_margin": True, "normalize": False}
+    inputs.embeddings[0, 0] = 499.0  # this anchor alone violates
+    active, every = (TRIPLET(inputs, **options, reduction=which) for which in ("mean_active", "mean"))
+    assert active > 0
+    assert torch.equal(active, every)
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("case", MAIN_CASES, ids=case_id)
 def test_nothing_to_average(case: tuple[Loss, Options], reduction: str, backend: Backend) -> None:

@@ -208,10 +208,9 @@ class AllTriplets {
     V loss, slope, active;
   };
   FR_INLINE void fold_pair(Sums& sums, V positive, V d) const {
-    const V loss = term_.loss(positive, d);
-    sums.loss += loss;
+    sums.loss += term_.loss(positive, d);
     sums.slope += term_.slope(positive, d);
-    sums.active += select(loss > V(T(0)), V(T(1)), V(T(0)));
+    sums.active += select(term_.is_active(positive, d), V(T(1)), V(T(0)));
   }
 
   bool fold(DistanceTile<T>& t, int64_t I, int64_t J) {
@@ -225,11 +224,12 @@ class AllTriplets {
         const V positive = V(ranks_.positive(s)[query]);
         Sums sums{V(T(0)), V(T(0)), V(T(0))};
         for (int j = 0; j < cols; j += V::width) fold_pair(sums, positive, V::load(d + j));
+        const T active = horizontal_sum(sums.active);
+        if (active == T(0)) continue;
         const T slope = horizontal_sum(sums.slope);
-        if (slope == T(0)) continue;
-        alive = true;
+        alive |= slope > T(0);
         sum_[query] += horizontal_sum(sums.loss);
-        active_[query] += horizontal_sum(sums.active);
+        active_[query] += active;
         slopes_[s * stride + query] += slope;
       }
     }

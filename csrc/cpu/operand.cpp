@@ -26,6 +26,11 @@ double inverse_norm(const std::vector<double>& x) {
   return unit / std::sqrt(square);
 }
 
+// Does the square of a row of that length leave fp32, in which all but fp64 rows are multiplied?
+bool overflows(DType dtype, double inverse_norm) {
+  return dtype != DType::f64 && inverse_norm > 0.0 && inverse_norm < 1.2e-19;
+}
+
 }  // namespace
 
 Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool normalize, Workers& workers,
@@ -44,7 +49,7 @@ Rows describe_rows(const Source& source, const std::vector<int32_t>& order, bool
     for (int64_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i) {
       widen(source, order[i], 1.0, x.data());
       const double inverse = inverse_norm(x);
-      rows.finite[i] = !std::isnan(inverse);
+      rows.finite[i] = !std::isnan(inverse) && (normalize || !overflows(source.dtype, inverse));
       rows.inverse_norm[i] = !rows.finite[i] ? 0.0 : normalize ? inverse : 1.0;
       if (!moments || !rows.finite[i]) continue;
       double* sum = sums.data() + piece * width;

@@ -118,7 +118,7 @@ class RowRanker {
     const T loss = soft_ ? smooth_.loss(ap, an) : hinge_.loss(ap, an);
     const T slope = soft_ ? smooth_.slope(ap, an) : hinge_.slope(ap, an);
     result.sum += loss;
-    result.active += loss > T(0);
+    result.active += soft_ || loss > T(0);
     if (coefficients) {
       coefficients[p] += slope;
       coefficients[n] -= slope;
@@ -153,9 +153,8 @@ class RowRanker {
   void every_pair(const RankRow<T>& row, T* coefficients, Result& result) {
     for_each_negative(row, [&](int64_t j, T d) {
       for (size_t k = 0; k < sorted_.size(); ++k) {
-        const T loss = smooth_.loss(sorted_[k], d);
-        if (loss <= T(0)) continue;
-        result.sum += loss;
+        if (!smooth_.is_active(sorted_[k], d)) continue;
+        result.sum += smooth_.loss(sorted_[k], d);
         result.active += 1.0;
         if (!coefficients) continue;
         const T slope = smooth_.slope(sorted_[k], d);

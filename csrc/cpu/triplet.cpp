@@ -66,7 +66,7 @@ class MinedTriplets {
       const double loss = loss_of(l);
       sum[mined_[l].anchor] += loss;
       rows[m + mined_[l].anchor] += T(1);
-      rows[2 * m + mined_[l].anchor] += loss > 0.0 ? T(1) : T(0);
+      rows[2 * m + mined_[l].anchor] += problem_.soft || loss > 0.0 ? T(1) : T(0);
     }
     for (int64_t i = 0; i < m; ++i)
       rows[i] = is_lost(query_.rows, i, query_.rows, others().rows) ? T(NAN) : static_cast<T>(sum[i]);

@@ -30,6 +30,13 @@ struct TripletMargin {
     const V violation = (ap - an) + num<V>(margin), zero = num<V>(0);
     return select(admits(ap, an), Soft ? softplus(violation) : max(violation, zero), zero);
   }
+  // Is its loss above zero? Softplus always is, even where it rounds to it.
+  template <class V>
+  FR_TERM auto is_active(V ap, V an) const {
+    const auto admitted = admits(ap, an);
+    if constexpr (Soft) return admitted;
+    else return admitted & ((ap - an) + num<V>(margin) > num<V>(0));
+  }
   // d loss / d d_ap, and minus d loss / d d_an.
   template <class V>
   FR_TERM V slope(V ap, V an) const {

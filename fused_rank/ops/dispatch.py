@@ -100,7 +100,8 @@ BACKENDS: dict[str, Backend] = {
     "eager": Backend("eager", eager_library.NAMESPACE, None, None),
 }
 
-_forced: str | None = os.environ.get("FUSED_RANK_BACKEND") or None
+_PRESET = "FUSED_RANK_BACKEND"
+_forced: str | None = os.environ.get(_PRESET) or None
 
 
 def forced() -> str | None:
@@ -125,7 +126,8 @@ def select(operation: str, x: Tensor) -> Backend:
 
 def _named(name: str) -> Backend:
     if name not in BACKENDS:
-        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {name!r}")
+        argument = _PRESET if os.environ.get(_PRESET) == name else "backend"
+        raise ValueError(f"{argument}: expected one of {', '.join(BACKENDS)}, got {name!r}")
     return BACKENDS[name]
 
 
@@ -148,8 +150,8 @@ def backends() -> dict[str, dict[str, str | None]]:
 class use_backend:
     """Use one backend for everything from now on, or inside a ``with`` block; None goes back to the default choice.
 
-    The choice holds for the whole process, like the environment variable ``FUSED_RANK_BACKEND`` that presets
-    it.
+    The choice holds for the whole process, all its threads, like the environment variable
+    ``FUSED_RANK_BACKEND`` that presets it.
 
     Raises:
         ValueError: no backend has that name.
@@ -164,15 +166,21 @@ class use_backend:
         global _forced
         if name is not None and (reason := _named(name).absent()) is not None:
             raise RuntimeError(f"backend {name!r} cannot serve: {reason}")
-        self._previous = _forced
+        self._name = name
+        self._previous = [_forced]  # what each block that is open, or about to open, goes back to
+        self._about_to_open = True
         _forced = name
 
     def __enter__(self) -> None:
-        return None
+        global _forced
+        if not self._about_to_open:
+            self._previous.append(_forced)
+        self._about_to_open = False
+        _forced = self._name
 
     def __exit__(self, *_: object) -> None:
         global _forced
-        _forced = self._previous
+        _forced = self._previous.pop()
 
 
 def _fallback_reason(device_type: str, dtype: torch.dtype) -> str | None:

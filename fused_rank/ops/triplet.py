@@ -94,4 +94,5 @@ def explicit_triplet_rows(
     to_positive = listed_distance(_OPERATION, x, gallery, anchor, positive, metric, normalize)
     to_negative = listed_distance(_OPERATION, x, gallery, anchor, negative, metric, normalize)
     losses = triplet_losses(to_positive - to_negative + margin, soft_margin).unsqueeze(0)
-    return Rows(losses, torch.ones_like(losses), (losses > 0).to(losses.dtype))
+    every = torch.ones_like(losses)
+    return Rows(losses, every, every if soft_margin else (losses > 0).to(losses.dtype))

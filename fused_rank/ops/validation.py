@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+ROW_LIMIT = 1 << 24  # engines keep row numbers in fp32 where they stand beside distances
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -47,6 +48,8 @@ def check_rows(name: str, x: Any) -> None:
         raise ValueError(f"{name}: expected 2 dimensions [rows, width], got shape {tuple(x.shape)}")
     if x.shape[0] == 0 or x.shape[1] == 0:
         raise ValueError(f"{name}: expected at least one row and one column, got shape {tuple(x.shape)}")
+    if x.shape[0] >= ROW_LIMIT:
+        raise ValueError(f"{name}: expected fewer than {ROW_LIMIT} rows, got {x.shape[0]}")
     if not torch.compiler.is_compiling() and _is_transformed(x):
         raise RuntimeError(
             f"{name}: forward-mode differentiation and torch.func transforms are not supported; use backward()"

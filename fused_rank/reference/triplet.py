@@ -68,7 +68,8 @@ def _hard_rows(
     to_negative = distance.gather(1, near.unsqueeze(1)).squeeze(1)
     losses = triplet_losses(to_positive - to_negative + margin, soft_margin)
     sums = torch.where(valid, losses, 0.0).unsqueeze(0)
-    return Rows(sums, valid.to(sums.dtype).unsqueeze(0), (sums > 0).to(sums.dtype))
+    counts = valid.to(sums.dtype).unsqueeze(0)
+    return Rows(sums, counts, counts if soft_margin else (sums > 0).to(sums.dtype))
 
 
 def _semihard_rows(
@@ -77,12 +78,9 @@ def _semihard_rows(
     to_positive, to_negative, real = semihard(distance.detach(), positive, negative)
     violation = distance.gather(1, to_positive) - distance.gather(1, to_negative) + margin
     losses = torch.where(real, triplet_losses(violation, soft_margin), 0.0)
-    counts = real.sum(1, keepdim=True).T
-    return Rows(
-        losses.sum(1).unsqueeze(0),
-        counts.to(losses.dtype),
-        losses.count_nonzero(1).unsqueeze(0).to(losses.dtype),
-    )
+    counts = real.sum(1).to(losses.dtype).unsqueeze(0)
+    active = counts if soft_margin else losses.count_nonzero(1).to(losses.dtype).unsqueeze(0)
+    return Rows(losses.sum(1).unsqueeze(0), counts, active)
 
 
 def _hinge_rows(distance: Tensor, positive: Tensor, negative: Tensor, *, margin: float, band: bool) -> Rows:
@@ -140,7 +138,7 @@ def _soft_rows(distance: Tensor, positive: Tensor, negative: Tensor, *, margin: 
             violation = margin - gap
             losses = torch.where(member, functional.softplus(violation), 0.0)
             value += losses.sum(1)
-            active += losses.count_nonzero(1)
+            active += member.sum(1)
             push = torch.where(member, violation.sigmoid(), 0.0)
             slope -= push
             pull[:, slot] = push.sum(1)

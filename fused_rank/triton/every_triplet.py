@@ -77,9 +77,11 @@ def all_forward_kernel(
                 member = member & in_band(near, far, margin)
             loss = tl.where(member, triplet_loss(near, far, margin, SOFT), 0.0)
             losses += loss
-            actives += (loss > 0.0).to(tl.float32)
             if SOFT:
+                actives += member.to(tl.float32)  # every softplus is above zero, even where it rounds to it
                 slopes += tl.where(member, triplet_slope(near, far, margin, SOFT), 0.0)
+            else:
+                actives += (loss > 0.0).to(tl.float32)
         active_of_slot = tl.sum(actives, axis=2)
         if SOFT:
             slope = tl.sum(slopes, axis=2)

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..gpu.finite import finite_rows
 from .configs import blocks
 from .launch import launch
 from .tile import split_factor
@@ -47,7 +48,7 @@ def source_of(x: Tensor, *, unit: bool) -> Source:
     """Describes rows [R, D]; norms are computed in fp64 from the rows as they came."""
     x = x.detach().contiguous()
     norm = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
-    finite = norm.isfinite()
+    finite = finite_rows(norm.square(), x.dtype.itemsize, unit_rows=unit)
     inverse = torch.where(norm > 0, 1 / norm, 0.0) if unit else torch.ones_like(norm)
     return Source(x, inverse.masked_fill(~finite, 0.0), finite, unit)
 

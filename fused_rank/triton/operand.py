@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..gpu.finite import finite_rows
 from ..gpu.order import LabelOrder
 
 
@@ -109,7 +110,7 @@ class _Rows:
 def _describe(source: Tensor, unit_rows: bool) -> _Rows:
     exact = source.double()
     square = (exact * exact).sum(1)
-    finite = square.isfinite()  # fp64 holds the square of whatever fp32 holds
+    finite = finite_rows(square, source.dtype.itemsize, unit_rows=unit_rows)
     square = square.where(finite, 0)
     exact = exact.masked_fill(~finite.unsqueeze(1), 0)
     if not unit_rows:

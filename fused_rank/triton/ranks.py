@@ -176,7 +176,10 @@ def semihard_kernel(
         loss = tl.where(found, loss, 0.0)
         total += tl.sum(loss, axis=1)
         found_count += tl.sum(found.to(tl.float32), axis=1)
-        active += tl.sum((loss > 0.0).to(tl.float32), axis=1)
+        if SOFT:
+            active += tl.sum(found.to(tl.float32), axis=1)
+        else:
+            active += tl.sum((loss > 0.0).to(tl.float32), axis=1)
     tl.store(Rows + anchor, total, mask=there)
     tl.store(Rows + anchors + anchor, found_count, mask=there)
     tl.store(Rows + 2 * anchors + anchor, active, mask=there)

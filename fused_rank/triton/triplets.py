@@ -174,7 +174,8 @@ def hard_forward(problem: Problem) -> tuple[Tensor, Tensor]:
     violation = ap - an + problem.margin
     loss = torch.nn.functional.softplus(violation) if problem.soft else violation.relu()
     loss = loss.masked_fill(~valid, 0).masked_fill(lost_rows(query, gallery), torch.nan)
-    rows = torch.stack((loss, valid.to(loss.dtype), (loss > 0).to(loss.dtype))).float()
+    active = valid if problem.soft else loss > 0
+    rows = torch.stack((loss, valid.to(loss.dtype), active.to(loss.dtype))).float()
     return rows, torch.stack((positive, negative)).float()
 
 
