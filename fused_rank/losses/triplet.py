@@ -98,8 +98,8 @@ class TripletMarginLoss(RankingLoss):
             gallery: [N, D] to take positives and negatives from; None means all the other embeddings.
             gallery_labels: integers [N].
             triplets: int64 tensors (a, p, n), each [L], instead of mining: a indexes embeddings, p and n the
-                gallery (the embeddings without one). Labels are not needed then, and `reduction` runs over
-                the L triplets.
+                gallery (the embeddings without one). Labels are ignored then, of `mining` only its default
+                reduction is left, and `reduction` runs over the L triplets.
         """
         return triplet_margin_loss(
             embeddings,
