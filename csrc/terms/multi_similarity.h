@@ -109,4 +109,9 @@ struct MultiSimilarity {
   }
 };
 
+template <bool Online>
+using MultiSimilarityOfAll = MultiSimilarity<Online, false>;
+template <bool Online>
+using MinedMultiSimilarity = MultiSimilarity<Online, true>;
+
 }  // namespace fused_rank

@@ -20,8 +20,8 @@ def rows(distance: Tensor, positive: Tensor, negative: Tensor, *, scale: float) 
     against = log_sum_exp(logits, negative).unsqueeze(1)
     pulled = positive & negative.any(1, keepdim=True)
     losses = softplus(against - logits).masked_fill(~pulled, 0)
-    channels = (losses, pulled, losses.detach().sign())
-    return Rows(*(channel.sum(1, dtype=losses.dtype).unsqueeze(0) for channel in channels))
+    sums, counts = (each.sum(1).unsqueeze(0) for each in (losses, pulled.to(losses.dtype)))
+    return Rows(sums, counts, counts)
 
 
 def nt_xent_loss(
