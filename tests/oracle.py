@@ -189,6 +189,48 @@ def triplet_margin(
     return Rows(torch.stack(sums)[None], *numbers, torch.stack(gaps).detach())
 
 
+def softmax_rows(logits: Tensor, same: Tensor, other: Tensor) -> Rows:
+    """log Σ exp over all pairs − mean over positives, row by row."""
+    sums = []
+    for row, positives, pairs_of_row in zip(logits, same, same | other, strict=True):
+        chosen = row[pairs_of_row]
+        sums.append(chosen.logsumexp(0) - row[positives].mean() if positives.any() else chosen.sum() * 0)
+    values = torch.stack(sums)[None]
+    infinite = values.new_full((len(logits),), torch.inf)
+    return Rows(values, same.any(1)[None].to(values), (values > 0).to(values), infinite)
+
+
+def sup_con(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    temperature: float = 0.1,
+) -> Rows:
+    y = x if gallery is None else gallery
+    same, other = pairs(labels, gallery_labels, len(x), len(y), gallery is None)
+    return softmax_rows(-distances(x, y, "cosine") / temperature, same, other)
+
+
+def info_nce(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor,
+    gallery_labels: Tensor | None,
+    *,
+    temperature: float = 0.07,
+    symmetric: bool = False,
+) -> Rows:
+    there = sup_con(x, labels, gallery, gallery_labels, temperature=temperature)
+    if not symmetric:
+        return there
+    back = sup_con(gallery, gallery_labels, x, labels, temperature=temperature)
+    return Rows(
+        *(torch.cat(both, -1) for both in zip(vars(there).values(), vars(back).values(), strict=True))
+    )
+
+
 @dataclass
 class Mined:
     """One anchor's triplets: distances to positive and negative, the mean's count, the choices' gaps."""
@@ -236,4 +278,10 @@ def mine_semihard_all(positive: Tensor, negative: Tensor, margin: float) -> Mine
 
 
 MINERS = {"hard": mine_hard, "semihard": mine_semihard, "all": mine_all, "semihard_all": mine_semihard_all}
-LOSSES = {"ranked_list": ranked_list, "contrastive": contrastive, "triplet": triplet_margin}
+LOSSES = {
+    "ranked_list": ranked_list,
+    "contrastive": contrastive,
+    "triplet": triplet_margin,
+    "sup_con": sup_con,
+    "info_nce": info_nce,
+}

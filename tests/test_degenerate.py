@@ -135,7 +135,13 @@ def test_zero_rows(case: Case, normalize: bool, backend: Backend, generator: tor
     upstream = torch.rand(70, generator=generator, dtype=torch.float64)
     tolerance = replace(TOLERANCES[torch.float64], gap=-1.0 if loss is not TRIPLET else 1e-10)
     check_against_oracle(
-        loss, {**options, "normalize": normalize}, inputs, upstream, backend.device, tolerance, decided=0.1
+        loss,
+        {**options, **loss.geometry(normalize=normalize)},
+        inputs,
+        upstream,
+        backend.device,
+        tolerance,
+        decided=0.1,
     )
 
 
@@ -147,8 +153,9 @@ def test_width_one(case: Case, dtype: torch.dtype, backend: Backend, generator: 
     labels = torch.randint(0, 9, (40,), generator=generator)
     inputs = Inputs(embed(labels, 1, generator).to(dtype), labels)
     truth, ours = inputs.oracle(), inputs.to(backend.device).leaves()
-    rows = loss.oracle(truth, **options, normalize=False)
-    value = loss(ours, **options, normalize=False, reduction="none")
+    options = {**options, **loss.geometry(normalize=False)}
+    rows = loss.oracle(truth, **options)
+    value = loss(ours, **options, reduction="none")
     clear = rows.gap > TOLERANCES[dtype].gap
     rows.reduce("none").backward(clear.double())
     value.backward(clear.to(value))
