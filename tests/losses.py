@@ -168,7 +168,99 @@ INFO_NCE = Loss(
     ("two-set", "plain"),
 )
 
-LOSSES = [RANKED_LIST, CONTRASTIVE, TRIPLET, SUP_CON, INFO_NCE]
+NT_XENT = Loss(
+    "nt_xent",
+    fused_rank.NTXentLoss,
+    functional.nt_xent_loss,
+    reference.nt_xent_loss,
+    oracle.nt_xent,
+    [{}, {"temperature": 0.5}],
+    COSINE,
+)
+
+N_PAIRS = Loss(
+    "n_pairs",
+    fused_rank.NPairsLoss,
+    functional.n_pairs_loss,
+    reference.n_pairs_loss,
+    oracle.n_pairs,
+    [{}, {"pairs": "unique"}, {"l2": 0.3}, {"pairs": "unique", "l2": 0.01}],
+    [{"metric": "dot", "normalize": False}, {"metric": "cosine", "normalize": True}],
+)
+
+ANGULAR = Loss(
+    "angular",
+    fused_rank.AngularLoss,
+    functional.angular_loss,
+    reference.angular_loss,
+    oracle.angular,
+    [
+        {"pairs": "all"},
+        {"pairs": "unique"},
+        {"pairs": "all", "alpha": 30.0, "npairs_weight": 0.5},
+        {"pairs": "unique", "alpha": 55.0, "npairs_weight": 2.0},
+    ],
+    [{"metric": "dot", "normalize": True}],
+)
+
+MULTI_SIMILARITY = Loss(
+    "multi_similarity",
+    fused_rank.MultiSimilarityLoss,
+    functional.multi_similarity_loss,
+    reference.multi_similarity_loss,
+    oracle.multi_similarity,
+    [
+        {},
+        {"mining_epsilon": 0.1},
+        {"alpha": 5.0, "beta": 10.0, "base": 0.8},
+        {"mining_epsilon": 0.0, "beta": 20.0},
+        {"beta": 200.0, "mining_epsilon": 0.2},
+    ],
+    COSINE,
+)
+
+CIRCLE = Loss(
+    "circle",
+    fused_rank.CircleLoss,
+    functional.circle_loss,
+    reference.circle_loss,
+    oracle.circle,
+    [{"gamma": 20.0}, {"m": 0.25, "gamma": 8.0}, {"m": 1.2, "gamma": 5.0}],
+    COSINE,
+)
+
+LIFTED = Loss(
+    "lifted_structure",
+    fused_rank.GeneralizedLiftedStructureLoss,
+    functional.lifted_structure_loss,
+    reference.lifted_structure_loss,
+    oracle.lifted_structure,
+    [{}, {"neg_margin": 0.2, "pos_margin": 0.7}],
+)
+
+MARGIN = Loss(
+    "margin",
+    fused_rank.MarginLoss,
+    functional.margin_loss,
+    reference.margin_loss,
+    oracle.margin,
+    [{}, {"margin": 0.5, "beta": 0.9}, {"margin": 0.0, "beta": 1.4}],
+)
+
+LOSSES = [
+    RANKED_LIST,
+    CONTRASTIVE,
+    TRIPLET,
+    SUP_CON,
+    INFO_NCE,
+    NT_XENT,
+    N_PAIRS,
+    ANGULAR,
+    MULTI_SIMILARITY,
+    CIRCLE,
+    LIFTED,
+    MARGIN,
+]
 
 # The first options of each loss and of each of its code paths, for tests that cross them with something else.
 MAIN_CASES = [
@@ -185,6 +277,14 @@ MAIN_CASES = [
     (SUP_CON, {}),
     (SUP_CON, {"temperature": 0.015}),
     (INFO_NCE, {}),
+    (NT_XENT, {}),
+    (N_PAIRS, {}),
+    (ANGULAR, {"pairs": "all"}),
+    (MULTI_SIMILARITY, {}),
+    (MULTI_SIMILARITY, {"mining_epsilon": 0.1}),
+    (CIRCLE, {"gamma": 20.0}),
+    (LIFTED, {}),
+    (MARGIN, {}),
 ]
 
 
