@@ -199,15 +199,15 @@ def triplet_margin(
     return Rows(torch.stack(sums)[None], *numbers, torch.stack(gaps).detach())
 
 
-def softmax_rows(logits: Tensor, same: Tensor, other: Tensor) -> Rows:
-    """log Σ exp over all pairs − mean over positives, row by row."""
-    sums = []
-    for row, positives, pairs_of_row in zip(logits, same, same | other, strict=True):
-        chosen = row[pairs_of_row]
-        sums.append(chosen.logsumexp(0) - row[positives].mean() if positives.any() else chosen.sum() * 0)
-    values = torch.stack(sums)[None]
-    infinite = values.new_full((len(logits),), torch.inf)
-    return Rows(values, same.any(1)[None].to(values), (values > 0).to(values), infinite)
+def softmax_row(positive: Tensor, negative: Tensor) -> Tensor:
+    """log Σ exp over both − mean of the positives' logits, written so that autograd cancels no 1 − softmax."""
+    if not len(positive):
+        return positive.sum() + 0 * negative.sum()
+    uneven = positive.logsumexp(0) - positive.mean()
+    if not len(negative):
+        return uneven
+    gap = negative.logsumexp(0) - positive.logsumexp(0)
+    return uneven + torch.nn.functional.softplus(gap, threshold=50)
 
 
 def sup_con(
@@ -220,7 +220,11 @@ def sup_con(
 ) -> Rows:
     y = x if gallery is None else gallery
     same, other = pairs(labels, gallery_labels, len(x), len(y), gallery is None)
-    return softmax_rows(-distances(x, y, "cosine") / temperature, same, other)
+    logits = -distances(x, y, "cosine") / temperature
+    losses = [softmax_row(row[p], row[n]) for row, p, n in zip(logits, same, other, strict=True)]
+    sums = torch.stack(losses)[None]
+    never = sums.new_full((len(x),), torch.inf)
+    return Rows(sums, same.any(1)[None].to(sums), (sums > 0).to(sums), never)
 
 
 def info_nce(

@@ -26,6 +26,11 @@ def log_sum_exp(logits: Tensor, members: Tensor) -> Tensor:
     return (total.masked_fill(empty, 1).log() + peak.squeeze(1)).masked_fill(empty, NOTHING)
 
 
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + eˣ), linear only where that is exact in fp64 too."""
+    return functional.softplus(x, threshold=40)
+
+
 def negatives_lse(
     distance: Tensor, positive: Tensor, negative: Tensor, *, scale: float, shift: float
 ) -> Rows:
