@@ -5,15 +5,11 @@ A logit is scale · d + shift: with d = 1 − cos and scale = −1/T it is cos/T
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..ops.reduction import Rows
 
 NOTHING = -1e30  # the log-sum-exp of no logits, finite: every softplus of it and its derivative are 0
-
-
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x) to the last digit; torch's own is linear, and 2e-9 off, from 20 on."""
-    return torch.logaddexp(x, torch.zeros_like(x))
 
 
 def log_sum_exp(logits: Tensor, members: Tensor) -> Tensor:
