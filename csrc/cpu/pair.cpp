@@ -7,13 +7,14 @@ namespace fused_rank {
 
 TermLayout term_layout(const std::string& term) {
   const double params[16] = {};
-  return with_term(term, params, 0.0, []<class Term>() { return TermLayout{Term::kChannels, Term::kState}; });
+  return with_term(term, params, 0.0,
+                   []<class Term>() { return TermLayout{Term::kChannels, Term::kState, kInputs<Term>}; });
 }
 
 template <class T>
 void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers& workers) {
   with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
-    if (out.fused != Fused::none && !Term::kSeparable)
+    if (out.fused != Fused::none && (!Term::kSeparable || kInputs<Term> > 0 || problem.input.symmetric))
       throw std::invalid_argument(problem.term + " cannot be fused with these parameters");
     PairSweep<T, Term>(problem, workers).forward(out);
   });
