@@ -6,6 +6,7 @@ Metric: TypeAlias = Literal["euclidean", "sqeuclidean", "cosine"]
 RetrievalMetric: TypeAlias = Literal["euclidean", "sqeuclidean", "cosine", "dot"]
 Reduction: TypeAlias = Literal["mean", "mean_active", "sum", "none"]
 Mining: TypeAlias = Literal["semihard", "hard", "all", "semihard_all"]
+Hardness: TypeAlias = Literal["easy", "semihard", "hard"]
 Gradient: TypeAlias = Literal["query", "both", "exact"]
 PositiveMean: TypeAlias = Literal["active", "all"]
 
@@ -13,5 +14,6 @@ METRICS: tuple[Metric, ...] = ("euclidean", "sqeuclidean", "cosine")
 RETRIEVAL_METRICS: tuple[RetrievalMetric, ...] = (*METRICS, "dot")
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "mean_active", "sum", "none")
 MININGS: tuple[Mining, ...] = ("semihard", "hard", "all", "semihard_all")
+HARDNESSES: tuple[Hardness, ...] = ("easy", "semihard", "hard")
 GRADIENTS: tuple[Gradient, ...] = ("query", "both", "exact")
 POSITIVE_MEANS: tuple[PositiveMean, ...] = ("active", "all")
