@@ -10,7 +10,7 @@ void distance_histogram(const PairInput& input, const std::vector<double>& edges
   const std::vector<T> rounded(edges.begin(), edges.end());
   const int64_t bins = static_cast<int64_t>(edges.size()) + 1;
   RankTable<T> table;
-  table.assign(rounded);
+  table.assign(rounded, 32);
   PairMatrix<T> matrix(input, workers);
   auto scratch = matrix.make_scratch(input.metric);
   std::vector<std::vector<int64_t>> found(workers.count(), std::vector<int64_t>(2 * bins, 0));

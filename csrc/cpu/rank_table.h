@@ -13,13 +13,14 @@ namespace fused_rank {
 template <class T>
 class RankTable {
  public:
-  // `sorted` ascends, is finite, and has to outlive the table.
-  void assign(const std::vector<T>& sorted) {
+  // `sorted` ascends, is finite, and has to outlive the table. More steps for each number: more of them are empty, and looked up
+  // without a search.
+  void assign(const std::vector<T>& sorted, int64_t steps_per_number = 1) {
     sorted_ = sorted.data();
     size_ = static_cast<int64_t>(sorted.size());
     if (size_ == 0) return;
     int64_t steps = 1;
-    while (steps < size_) steps *= 2;
+    while (steps < size_ * steps_per_number) steps *= 2;
     const T limit = std::numeric_limits<T>::max();
     const T range = sorted_[size_ - 1] - sorted_[0], scale = static_cast<T>(steps) / range;
     scale_ = range < limit && scale < limit ? scale : T(0);  // one step: all nearly equal, or beyond measure

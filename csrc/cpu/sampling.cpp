@@ -7,6 +7,7 @@ namespace fused_rank {
 
 namespace {
 
+// One row's weights. Sums are kept by blocks, for a row is drawn from only a few times.
 template <class T>
 class WeightedRow {
   using V = Vec<T>;
@@ -17,54 +18,77 @@ class WeightedRow {
         by_distance_(static_cast<T>(0.5 * static_cast<double>(2 - width))),
         by_chord_(static_cast<T>(0.5 * static_cast<double>(3 - width))) {}
 
-  // Cumulative weights of a row of squared distances.
   void assign(const RankRow<T>& row) {
-    weight_.resize((row.n + V::width - 1) / V::width * V::width);
-    cumulative_.resize(row.n);
-    log_weights(row);
-    T highest = -T(INFINITY);
-    for_each_negative(row, [&](int64_t j, T d) {
-      if (d < limit_) highest = std::max(highest, weight_[j]);
-    });
-    const bool uniform = highest == -T(INFINITY);
-    for (int64_t j = 0; j < row.n; j += V::width)
-      exp(V::load(weight_.data() + j) - V(highest)).store(weight_.data() + j);
-    double total = 0.0;
-    for (int64_t j = 0; j < row.n; ++j) {
-      const T d = row.distance[j];
-      const bool negative = (j < row.begin || j >= row.end) && d < T(INFINITY);
-      if (negative) total += uniform ? 1.0 : d < limit_ ? static_cast<double>(weight_[j]) : 0.0;
-      cumulative_[j] = total;
+    const int64_t blocks = (row.n + kBlock - 1) / kBlock;
+    weight_.resize(blocks * kBlock);
+    const T highest = log_weights(row);
+    const V none = V(kNone), zero = V(T(0));
+    for (int64_t j = 0; j < blocks * kBlock; j += V::width) {
+      const V logarithm = V::load(weight_.data() + j);
+      select(logarithm > none, exp(logarithm - V(highest)), zero).store(weight_.data() + j);
+    }
+    if (highest == kNone) {  // all beyond the limit
+      for (int64_t j = 0; j < row.n; ++j) weight_[j] = row.distance[j] < T(INFINITY) ? T(1) : T(0);
+      std::fill(weight_.begin() + row.begin, weight_.begin() + row.end, T(0));
+    }
+    cumulative_.assign(1, 0.0);
+    for (int64_t b = 0; b < blocks; ++b) {
+      V sum = zero;
+      for (int64_t j = b * kBlock; j < (b + 1) * kBlock; j += V::width) sum += V::load(weight_.data() + j);
+      cumulative_.push_back(cumulative_.back() + static_cast<double>(horizontal_sum(sum)));
     }
   }
 
   // The first position whose cumulative weight exceeds that share of the total, or -1.
   int64_t draw(double share) const {
-    const double total = cumulative_.back();
+    const double total = cumulative_.back(), target = share * total;
     if (total == 0.0) return -1;
-    const auto at = std::upper_bound(cumulative_.begin(), cumulative_.end(), share * total);
-    if (at != cumulative_.end()) return at - cumulative_.begin();
-    // rounded up to the total: the last that weighs anything
-    return std::lower_bound(cumulative_.begin(), cumulative_.end(), total) - cumulative_.begin();
+    // a share may round up to the total: then the last block that weighs anything
+    const auto last = std::lower_bound(cumulative_.begin(), cumulative_.end(), total);
+    const int64_t b = std::min(std::upper_bound(cumulative_.begin(), cumulative_.end(), target), last) -
+                      cumulative_.begin() - 1;
+    double sum = cumulative_[b];
+    int64_t found = -1;
+    for (int64_t j = b * kBlock; j < (b + 1) * kBlock && sum <= target; ++j) {
+      if (weight_[j] == T(0)) continue;
+      sum += static_cast<double>(weight_[j]);
+      found = j;
+    }
+    return found;
   }
 
  private:
-  void log_weights(const RankRow<T>& row) {
-    const T tiny = T(1e-8);
-    for (int64_t j = 0; j < row.n; j += V::width) {
-      V square = V(nearest_);
+  static constexpr int64_t kBlock = 64;
+  static constexpr T kNone = -T(INFINITY);
+
+  // Fills `weight_` with logarithms, kNone for what must not be drawn, and returns the highest.
+  T log_weights(const RankRow<T>& row) {
+    const V none = V(kNone), quarter = V(T(0.25)), tiny = V(T(1e-8));
+    for (int64_t j = 0; j < static_cast<int64_t>(weight_.size()); j += V::width) {
+      V square = V(T(INFINITY));
       if (j + V::width <= row.n) square = V::load(row.distance + j);
       else
         for (int64_t l = 0; j + l < row.n; ++l) square.v[l] = row.distance[j + l];
-      square = min(max(square, V(nearest_)), V(T(4)));
-      const V chord = max(V(T(1)) - square * V(T(0.25)), V(tiny));
-      (log(square) * V(by_distance_) + log(chord) * V(by_chord_)).store(weight_.data() + j);
+      const Mask<T> admitted = square < V(limit_);
+      V logarithm = none;
+      if (any(admitted)) {
+        const V clipped = min(max(square, V(nearest_)), V(T(4)));
+        const V chord = max(V(T(1)) - clipped * quarter, tiny);
+        logarithm = select(admitted, log(clipped) * V(by_distance_) + log(chord) * V(by_chord_), none);
+      }
+      logarithm.store(weight_.data() + j);
     }
+    std::fill(weight_.begin() + row.begin, weight_.begin() + row.end, kNone);
+    V highest = none;
+    for (int64_t j = 0; j < static_cast<int64_t>(weight_.size()); j += V::width)
+      highest = max(highest, V::load(weight_.data() + j));
+    for (int step = V::width / 2; step >= 1; step /= 2) highest = max(highest, rotate(highest, step));
+    return highest[0];
   }
 
   T nearest_, limit_, by_distance_, by_chord_;
   std::vector<T> weight_;
-  std::vector<double> cumulative_;
+  std::vector<double> cumulative_;  // before each block, and after the last
 };
 
 // Where each anchor's pairs begin, by sorted query position; pairs are numbered by original anchor.
