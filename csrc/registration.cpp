@@ -39,6 +39,21 @@ STABLE_TORCH_LIBRARY(fused_rank, m) {
   m.def(
       "indexed_distance_backward(Tensor grad, Tensor x, Tensor? gallery, Tensor? i, Tensor? j, str metric, "
       "bool normalize, bool need_x, bool need_gallery) -> (Tensor, Tensor)");
+  m.def(
+      "rank_positives(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, int[] cutoffs, str "
+      "metric, bool normalize) -> Tensor");
+  m.def(
+      "find_partner(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, bool positives, bool "
+      "farthest, Tensor? above, Tensor? below, str metric, bool normalize) -> (Tensor, Tensor)");
+  m.def(
+      "sample_negatives(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, Tensor draws, "
+      "float cutoff, float limit) -> Tensor");
+  m.def(
+      "triplet_counts(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, float margin, str "
+      "metric, bool normalize) -> Tensor");
+  m.def(
+      "distance_histogram(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, float[] edges, "
+      "str metric, bool normalize) -> Tensor");
   m.def("runtime_info() -> str");
 }
 
@@ -52,6 +67,11 @@ STABLE_TORCH_LIBRARY_IMPL(fused_rank, CPU, m) {
   m.impl("topk", TORCH_BOX(&fused_rank::topk));
   m.impl("indexed_distance", TORCH_BOX(&fused_rank::indexed_distance));
   m.impl("indexed_distance_backward", TORCH_BOX(&fused_rank::indexed_distance_backward));
+  m.impl("rank_positives", TORCH_BOX(&fused_rank::rank_positives));
+  m.impl("find_partner", TORCH_BOX(&fused_rank::find_partner));
+  m.impl("sample_negatives", TORCH_BOX(&fused_rank::sample_negatives));
+  m.impl("triplet_counts", TORCH_BOX(&fused_rank::triplet_counts));
+  m.impl("distance_histogram", TORCH_BOX(&fused_rank::distance_histogram));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fused_rank, CompositeExplicitAutograd, m) {

@@ -1,14 +1,15 @@
-"""Exact nearest neighbours without the distance matrix."""
+"""Exact nearest neighbours, and retrieval measures of the full ranking, without the distance matrix."""
 
 from typing import NamedTuple
 
 from torch import Tensor
 
+from .evaluation import Evaluation, evaluate
 from .ops.dispatch import select
 from .ops.options import RETRIEVAL_METRICS, RetrievalMetric
 from .ops.validation import check_choice, check_flag, check_rows, check_same_space
 
-__all__ = ["TopK", "topk"]
+__all__ = ["Evaluation", "TopK", "evaluate", "topk"]
 
 
 class TopK(NamedTuple):

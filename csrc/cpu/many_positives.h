@@ -3,6 +3,8 @@
 // fixed budget allows, so memory is O(strip * N) and constant from some N on.
 #pragma once
 
+#include <functional>
+
 #include "rank_row.h"
 
 namespace fused_rank {
@@ -12,8 +14,11 @@ class ManyPositives {
   using V = Vec<T>;
 
  public:
+  // Inner products come negated: the least is the nearest.
   ManyPositives(const PairInput& input, Metric metric, Workers& workers)
-      : input_(input), matrix_(input, workers), scratch_(matrix_.make_scratch(metric)) {
+      : input_(input), negated_(metric == Metric::dot),
+        matrix_(input, workers, negated_ ? Centre::none : Centre::mean),
+        scratch_(matrix_.make_scratch(metric)) {
     constexpr int64_t kBudget = int64_t{1} << 22;  // distances in a strip
     const int64_t columns = matrix_.gallery().blocks() * kTileStride;
     height_ = std::clamp<int64_t>(kBudget / columns, 8, 64);
@@ -54,6 +59,7 @@ class ManyPositives {
       T* coefficients = sums ? line + n : nullptr;
       for (int64_t J = 0; J < blocks; ++J)
         std::memcpy(line + J * tile, part(J) + i * kTileStride, sizeof(T) * matrix_.gallery().block_size(J));
+      if (negated_) std::transform(line, line + n, line, std::negate<T>());
       const int64_t query = I * tile + first + i;
       const Range p = input_.order.positives[query];
       const RankRow<T> row{line,  input_.order.gallery_rows().data(), n, p.begin,
@@ -98,6 +104,7 @@ class ManyPositives {
   }
 
   const PairInput& input_;
+  bool negated_;
   PairMatrix<T> matrix_;
   std::vector<TileScratch<T>> scratch_;
   int64_t height_ = 0;

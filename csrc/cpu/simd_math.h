@@ -1,4 +1,4 @@
-// exp, softplus and sigmoid on vectors, accurate to a few units in the last place over the range where they matter.
+// exp, log, softplus and sigmoid on vectors, accurate to a few units in the last place over the range where they matter.
 #pragma once
 
 #include "simd.h"
@@ -71,6 +71,22 @@ FR_INLINE Vec<T> log1p_unit(Vec<T> y) {
 #pragma GCC unroll 17
   for (int k = terms - 1; k >= 1; --k) p = p * q + Vec<T>(T(2.0 / (2 * k - 1)));
   return s * p;
+}
+
+// log(x) for positive normal x = 2^n m, m in [sqrt(1/2), sqrt(2)): n ln 2 + 2 artanh((m - 1) / (m + 1)).
+template <class T>
+FR_INLINE Vec<T> log(Vec<T> x) {
+  using C = detail::ExpConstants<T>;
+  using Int = typename Mask<T>::Native;
+  constexpr int terms = sizeof(T) == 4 ? 5 : 11;
+  const Int bits = (Int)x.v, exponent = (bits - (Int)Vec<T>(T(0.70710678118654752440)).v) >> C::mantissa;
+  const Vec<T> m = Vec<T>((typename Vec<T>::Native)(bits - (exponent << C::mantissa)));
+  const Vec<T> n = Vec<T>(__builtin_convertvector(exponent, typename Vec<T>::Native));
+  const Vec<T> s = (m - Vec<T>(T(1))) / (m + Vec<T>(T(1))), q = s * s;
+  Vec<T> p = Vec<T>(T(2.0 / (2 * terms - 1)));
+#pragma GCC unroll 11
+  for (int k = terms - 1; k >= 1; --k) p = p * q + Vec<T>(T(2.0 / (2 * k - 1)));
+  return n * Vec<T>(C::ln2_high) + (s * p + n * Vec<T>(C::ln2_low));
 }
 
 // log(1 + e^a) without overflow.

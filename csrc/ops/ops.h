@@ -43,6 +43,19 @@ Tensor indexed_distance(Tensor x, OptionalTensor gallery, OptionalTensor i, Opti
 std::tuple<Tensor, Tensor> indexed_distance_backward(Tensor grad, Tensor x, OptionalTensor gallery,
                                                      OptionalTensor i, OptionalTensor j, std::string metric,
                                                      bool normalize, bool need_x, bool need_gallery);
+Tensor rank_positives(Tensor x, OptionalTensor labels, OptionalTensor gallery, OptionalTensor gallery_labels,
+                      std::vector<int64_t> cutoffs, std::string metric, bool normalize);
+std::tuple<Tensor, Tensor> find_partner(Tensor x, OptionalTensor labels, OptionalTensor gallery,
+                                        OptionalTensor gallery_labels, bool positives, bool farthest,
+                                        OptionalTensor above, OptionalTensor below, std::string metric,
+                                        bool normalize);
+Tensor sample_negatives(Tensor x, OptionalTensor labels, OptionalTensor gallery,
+                        OptionalTensor gallery_labels, Tensor draws, double cutoff, double limit);
+Tensor triplet_counts(Tensor x, OptionalTensor labels, OptionalTensor gallery, OptionalTensor gallery_labels,
+                      double margin, std::string metric, bool normalize);
+Tensor distance_histogram(Tensor x, OptionalTensor labels, OptionalTensor gallery,
+                          OptionalTensor gallery_labels, std::vector<double> edges, std::string metric,
+                          bool normalize);
 std::string runtime_info();
 
 }  // namespace fused_rank

@@ -33,7 +33,12 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
     "margin_loss": _PAIR,
     "mining.hard": ("mine_hard",),
     "mining.semihard": ("mine_semihard",),
+    "mining.partners": ("find_partner",),
+    "mining.distance_weighted": ("sample_negatives",),
+    "mining.triplet_stats": ("triplet_counts",),
     "retrieval.topk": ("topk",),
+    "retrieval.evaluate": ("rank_positives",),
+    "diagnostics.embedding_health": ("distance_histogram",),
     "paired_distance": _LISTED,
 }
 
@@ -61,6 +66,11 @@ class Backend:
     mine_hard: Callable[..., Any]
     mine_semihard: Callable[..., Any]
     topk: Callable[..., Any]
+    rank_positives: Callable[..., Any]
+    find_partner: Callable[..., Any]
+    sample_negatives: Callable[..., Any]
+    triplet_counts: Callable[..., Any]
+    distance_histogram: Callable[..., Any]
     indexed_distance: Callable[..., Any]
     indexed_distance_backward: Callable[..., Any]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..reference.distance import accumulation_dtype
-from . import chunked
+from . import chunked, chunked_ranks
 from .fakes import fake_kernels
 from .schemas import SCHEMAS
 
@@ -69,7 +69,8 @@ def _register() -> Any:
     }
     for name, schema in (SCHEMAS | _PAIRWISE_SCHEMAS).items():
         library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-        kernel = _kernel(getattr(chunked, name), warn=name in SCHEMAS)
+        module = chunked if hasattr(chunked, name) else chunked_ranks
+        kernel = _kernel(getattr(module, name), warn=name in SCHEMAS)
         library.impl(name, kernel, "CompositeExplicitAutograd")
         torch.library.register_fake(f"{NAMESPACE}::{name}", fakes[name], lib=library)
     return library

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from ..reference.distance import accumulation_dtype
-from .schemas import PAIR_CHANNELS, PAIR_STATE_ROWS, pair_row_count, triplet_state_rows
+from .schemas import (
+    PAIR_CHANNELS,
+    PAIR_STATE_ROWS,
+    RANK_MEASURES,
+    TRIPLET_COUNTS,
+    pair_row_count,
+    triplet_state_rows,
+)
 
 _TILE = 64
 
@@ -158,6 +165,65 @@ def fake_kernels(backend: Literal["cpp", "triton", "eager"]) -> dict[str, Callab
         values = queries.new_empty(queries.shape[0], k, dtype=accumulation_dtype(queries.dtype))
         return values, torch.empty_like(values, dtype=torch.int64)
 
+    def rank_positives(
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        cutoffs: list[int],
+        metric: str,
+        normalize: bool,
+    ) -> Tensor:
+        return x.new_empty(RANK_MEASURES + 2 * len(cutoffs), x.shape[0], dtype=torch.float64)
+
+    def find_partner(
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        positives: bool,
+        farthest: bool,
+        above: Tensor | None,
+        below: Tensor | None,
+        metric: str,
+        normalize: bool,
+    ) -> tuple[Tensor, Tensor]:
+        values = x.new_empty(x.shape[0], dtype=accumulation_dtype(x.dtype))
+        return values, torch.empty_like(values, dtype=torch.int64)
+
+    def sample_negatives(
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        draws: Tensor,
+        cutoff: float,
+        limit: float,
+    ) -> Tensor:
+        return torch.empty_like(draws, dtype=torch.int64)
+
+    def triplet_counts(
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        margin: float,
+        metric: str,
+        normalize: bool,
+    ) -> Tensor:
+        return x.new_empty(TRIPLET_COUNTS, x.shape[0], dtype=torch.float64)
+
+    def distance_histogram(
+        x: Tensor,
+        labels: Tensor | None,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+        edges: list[float],
+        metric: str,
+        normalize: bool,
+    ) -> Tensor:
+        return x.new_empty(2, len(edges) + 1, dtype=torch.int64)
+
     def indexed_distance(
         x: Tensor, gallery: Tensor | None, i: Tensor | None, j: Tensor | None, metric: str, normalize: bool
     ) -> Tensor:
@@ -185,6 +251,11 @@ def fake_kernels(backend: Literal["cpp", "triton", "eager"]) -> dict[str, Callab
         "mine_hard": mine_hard,
         "mine_semihard": mine_semihard,
         "topk": topk,
+        "rank_positives": rank_positives,
+        "find_partner": find_partner,
+        "sample_negatives": sample_negatives,
+        "triplet_counts": triplet_counts,
+        "distance_histogram": distance_histogram,
         "indexed_distance": indexed_distance,
         "indexed_distance_backward": indexed_distance_backward,
     }

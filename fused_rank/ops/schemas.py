@@ -31,6 +31,26 @@ SCHEMAS: dict[str, str] = {
     "topk": (
         "(Tensor queries, Tensor? gallery, int k, str metric, bool normalize, bool exclude_self) -> (Tensor, Tensor)"
     ),
+    "rank_positives": (
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, int[] cutoffs, str metric, bool normalize)"
+        " -> Tensor"
+    ),
+    "find_partner": (
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, bool positives, bool farthest,"
+        " Tensor? above, Tensor? below, str metric, bool normalize) -> (Tensor, Tensor)"
+    ),
+    "sample_negatives": (
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, Tensor draws, float cutoff, float limit)"
+        " -> Tensor"
+    ),
+    "triplet_counts": (
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, float margin, str metric, bool normalize)"
+        " -> Tensor"
+    ),
+    "distance_histogram": (
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, float[] edges, str metric,"
+        " bool normalize) -> Tensor"
+    ),
     "indexed_distance": (
         "(Tensor x, Tensor? gallery, Tensor? i, Tensor? j, str metric, bool normalize) -> Tensor"
     ),
@@ -80,6 +100,10 @@ PAIR_STATE_ROWS = {
 def pair_row_count(queries: int, gallery: int, symmetric: bool) -> int:
     """Rows that a pair loss reports: the queries, and in the symmetric form the gallery's rows after them."""
     return queries + gallery if symmetric else queries
+
+
+RANK_MEASURES = 5  # rows of `rank_positives` before those of the cutoffs
+TRIPLET_COUNTS = 7  # rows of `triplet_counts`
 
 
 def triplet_state_rows(mining: str) -> int:

@@ -67,7 +67,7 @@ def _kernel(name: str) -> Callable[..., Any]:
 
     def run(*args: Any) -> Any:
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        if any(t.dtype == torch.float64 for t in tensors):
+        if any(t.dtype == torch.float64 and t.dim() == 2 for t in tensors):  # embeddings and their gradients
             raise RuntimeError(f"backend 'triton' cannot serve {name} of float64 tensors")
         function = getattr(import_module("fused_rank.triton.ops"), name)
         device_type = tensors[0].device.type

@@ -109,10 +109,16 @@ def check_labels(name: str, labels: Any, rows_name: str, rows: Tensor) -> Tensor
 
 
 def check_pairs(
-    embeddings: Any, labels: Any, gallery: Any, gallery_labels: Any, *, labels_needed: bool = True
+    embeddings: Any,
+    labels: Any,
+    gallery: Any,
+    gallery_labels: Any,
+    *,
+    labels_needed: bool = True,
+    name: str = "embeddings",
 ) -> tuple[Tensor | None, Tensor | None]:
     """The four data arguments of every loss and miner; returns the labels of both sides as int64."""
-    check_rows("embeddings", embeddings)
+    check_rows(name, embeddings)
     if gallery is None:
         if gallery_labels is not None:
             raise ValueError("gallery_labels: expected None without a gallery, got labels")
@@ -122,13 +128,13 @@ def check_pairs(
                     "labels: expected a tensor of integers (they may be left out only with a gallery), got None"
                 )
             return None, None
-        return check_labels("labels", labels, "embeddings", embeddings), None
+        return check_labels("labels", labels, name, embeddings), None
     check_rows("gallery", gallery)
-    check_same_space("gallery", gallery, "embeddings", embeddings)
+    check_same_space("gallery", gallery, name, embeddings)
     if labels is None and gallery_labels is None:
         if labels_needed and embeddings.shape[0] != gallery.shape[0]:
             raise ValueError(
-                f"gallery: expected {embeddings.shape[0]} rows as embeddings has (without labels row i's positive is"
+                f"gallery: expected {embeddings.shape[0]} rows as {name} has (without labels row i's positive is"
                 f" gallery row i), got {gallery.shape[0]}"
             )
         return None, None
@@ -139,7 +145,7 @@ def check_pairs(
             "gallery_labels: expected a tensor of integers since labels and a gallery were given, got None"
         )
     return (
-        check_labels("labels", labels, "embeddings", embeddings),
+        check_labels("labels", labels, name, embeddings),
         check_labels("gallery_labels", gallery_labels, "gallery", gallery),
     )
 

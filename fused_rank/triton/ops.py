@@ -10,18 +10,24 @@ from .gradient import gallery_gradient, make_scales, query_gradient
 from .listed_ops import indexed_distance, indexed_distance_backward
 from .one_pass import statistics_and_gradient
 from .operand import Packed, pack
+from .rank_ops import distance_histogram, find_partner, rank_positives, sample_negatives, triplet_counts
 from .statistics import statistics
 from .triplet_ops import mine_hard, mine_semihard, topk, triplet_backward, triplet_forward
 
 __all__ = [
+    "distance_histogram",
+    "find_partner",
     "indexed_distance",
     "indexed_distance_backward",
     "mine_hard",
     "mine_semihard",
     "pair_backward",
     "pair_forward",
+    "rank_positives",
+    "sample_negatives",
     "topk",
     "triplet_backward",
+    "triplet_counts",
     "triplet_forward",
 ]
 

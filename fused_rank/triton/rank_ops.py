@@ -1,0 +1,56 @@
+"""The operators on whole rows: a kernel fills strips of distances, `ops/pair_blocks.py` reads them."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..gpu.order import LabelOrder, order_by_label
+from ..ops.pair_blocks import PairBlock, PairBlocks
+from ..ops.row_operators import RowOperators
+from .operand import Packed, pack
+from .strip import fill_strip, strips
+
+_BUDGET = 1 << 21  # pairs of a block; a dozen tensors of them live at once
+
+
+def _pairs(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    metric: str,
+    normalize: bool,
+) -> PairBlocks:
+    others = x if gallery is None else gallery
+    order = order_by_label(labels, gallery_labels, x.shape[0], others.shape[0], x.device)
+    dot = metric == "dot"
+    packed = pack(x, gallery, order, unit_rows=normalize or metric == "cosine", centre=not dot)
+    return PairBlocks(_blocks(packed, order, dot), packed.query.lost, torch.float32)
+
+
+def _blocks(packed: Packed, order: LabelOrder, dot: bool) -> Iterator[PairBlock]:
+    queries, columns = packed.query.size, packed.gallery.size
+    device = order.query.device
+    position = order.gallery.argsort()  # of each gallery row in label order
+    step = max(1, _BUDGET // columns)
+    for strip in strips(queries, columns):
+        values = torch.empty(strip.shape, dtype=torch.float32, device=device)
+        fill_strip(packed, strip, values, dot=dot)
+        for first in range(0, strip.rows, step):
+            at = torch.arange(strip.first + first, strip.first + min(first + step, strip.rows), device=device)
+            begin, end = (bound[at].unsqueeze(1) for bound in (order.begin, order.end))
+            positive = (position >= begin) & (position < end)
+            negative = ~positive
+            if order.self_form:
+                positive &= position != at.unsqueeze(1)
+            distance = values[first : first + step, position]
+            yield PairBlock(order.query[at], distance, positive, negative)
+
+
+_OPERATORS = RowOperators(_pairs)
+rank_positives = _OPERATORS.rank_positives
+find_partner = _OPERATORS.find_partner
+sample_negatives = _OPERATORS.sample_negatives
+triplet_counts = _OPERATORS.triplet_counts
+distance_histogram = _OPERATORS.distance_histogram
