@@ -11,7 +11,7 @@ torch.Size([64, 32])
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import functional, mining, reference, retrieval
+from . import batches, diagnostics, functional, mining, reference, retrieval
 from .losses import (
     AngularLoss,
     CircleLoss,
@@ -48,6 +48,8 @@ __all__ = [
     "TripletMarginLoss",
     "__version__",
     "backends",
+    "batches",
+    "diagnostics",
     "functional",
     "mining",
     "reference",

@@ -17,7 +17,14 @@ import torch
 import fused_rank
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLIC_MODULES = ("fused_rank", "fused_rank.functional", "fused_rank.mining", "fused_rank.retrieval")
+PUBLIC_MODULES = (
+    "fused_rank",
+    "fused_rank.batches",
+    "fused_rank.diagnostics",
+    "fused_rank.functional",
+    "fused_rank.mining",
+    "fused_rank.retrieval",
+)
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -87,7 +94,7 @@ def undocumented_names() -> Iterator[str]:
                 continue
             if not re.search(rf"\b{name}\b", docs):
                 yield f"{module.__name__}.{name} is on no page"
-            result_type = isinstance(value, type) and issubclass(value, tuple)
+            result_type = isinstance(value, type) and issubclass(value, (tuple, Warning))
             if not value.__doc__ or (">>>" not in value.__doc__ and not result_type):
                 yield f"{module.__name__}.{name} has no docstring with an example"
 

@@ -48,6 +48,10 @@ CALLS = {
     },
     "topk": "value = fused_rank.retrieval.topk(x.detach(), x.detach(), 10).values.sum()",
     "mining.hard": "value = fused_rank.mining.hard(x.detach(), labels).negative.sum()",
+    "mining.partners": "value = fused_rank.mining.partners(x.detach(), labels, negative='semihard').negative.sum()",
+    "mining.triplet_stats": "value = torch.tensor(fused_rank.mining.triplet_stats(x, labels).active)",
+    "evaluate": "value = torch.tensor(fused_rank.retrieval.evaluate(x, labels).mrr)",
+    "embedding_health": "value = torch.tensor(fused_rank.diagnostics.embedding_health(x, labels).spread)",
 }
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="peaks are read where Linux keeps them"

@@ -176,6 +176,30 @@ def test_indexed_distance_operators(dtype: torch.dtype, backend: Backend, genera
         )
 
 
+@forms
+@dtypes
+def test_row_operators(
+    form: str, dtype: torch.dtype, backend: Backend, generator: torch.Generator
+) -> None:
+    given = data(form, dtype, generator, backend.device)
+    x, labels, gallery, gallery_labels = given
+    assert x is not None
+    check(backend, "rank_positives", *given, [1, 10], "dot", False)
+    limit = torch.rand(70, dtype=torch.promote_types(dtype, torch.float32), generator=generator)
+    check(
+        backend, "find_partner", *given, False, True, limit.to(x.device), None, "euclidean", True
+    )
+    check(backend, "triplet_counts", *given, 0.2, "euclidean", True)
+    check(backend, "distance_histogram", *given, [0.1, 0.5, 1.0], "cosine", True)
+    if labels is None:
+        pairs = 70
+    else:
+        others = labels if gallery_labels is None else gallery_labels
+        pairs = int((labels[:, None] == others).sum()) - 70 * (gallery is None)
+    draws = torch.rand(pairs, dtype=torch.float64, generator=generator).to(x.device)
+    check(backend, "sample_negatives", *given, draws, 0.5, 1.4)
+
+
 def test_every_operator_is_checked() -> None:
     from fused_rank.ops.schemas import SCHEMAS
 
@@ -189,5 +213,10 @@ def test_every_operator_is_checked() -> None:
         "topk",
         "indexed_distance",
         "indexed_distance_backward",
+        "rank_positives",
+        "find_partner",
+        "sample_negatives",
+        "triplet_counts",
+        "distance_histogram",
     }
     assert set(SCHEMAS) == tested

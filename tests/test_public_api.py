@@ -9,19 +9,25 @@ from types import ModuleType
 import pytest
 
 import fused_rank
-from fused_rank import functional, mining, reference, retrieval
+from fused_rank import batches, diagnostics, functional, mining, reference, retrieval
 
 NAMES = {
     fused_rank: {
-        "ContrastiveLoss", "InfoNCELoss", "RankedListLoss", "SupConLoss", "TripletMarginLoss", "backends", "functional",
+        "ContrastiveLoss", "InfoNCELoss", "RankedListLoss", "SupConLoss", "TripletMarginLoss", "backends", "batches", "diagnostics",
+        "functional",
         "mining", "reference", "retrieval", "use_backend", "__version__",
     },
     functional: {
         "contrastive_loss", "info_nce_loss", "paired_distance", "pairwise_distance", "ranked_list_loss", "sup_con_loss",
         "triplet_margin_loss",
     },
-    mining: {"HardIndices", "Triplets", "hard", "semihard"},
-    retrieval: {"TopK", "topk"},
+    mining: {
+        "HardIndices", "Partners", "TripletStats", "Triplets", "distance_weighted", "hard", "offline", "partners",
+        "random", "semihard", "triplet_stats",
+    },
+    retrieval: {"Evaluation", "TopK", "evaluate", "topk"},
+    batches: {"EmbeddingMemory", "PKSampler"},
+    diagnostics: {"CollapseWarning", "EmbeddingHealth", "NormSpread", "embedding_health"},
     reference: {
         "contrastive_loss", "info_nce_loss", "ranked_list_loss", "sup_con_loss", "triplet_margin_loss",
     },
@@ -50,6 +56,21 @@ SIGNATURES = {
     "mining.semihard": "embeddings, labels=None, *, gallery=None, gallery_labels=None, metric='euclidean', "
     "normalize=True",
     "retrieval.topk": "queries, gallery, k, *, metric='euclidean', normalize=False, exclude_self=False",
+    "mining.partners": "embeddings, labels=None, *, positive='hard', negative='hard', gallery=None, "
+    "gallery_labels=None, metric='euclidean', normalize=True",
+    "mining.random": "embeddings, labels=None, *, gallery=None, gallery_labels=None, generator=None",
+    "mining.distance_weighted": "embeddings, labels=None, *, gallery=None, gallery_labels=None, cutoff=0.5, "
+    "nonzero_loss_cutoff=1.4, generator=None",
+    "mining.triplet_stats": "embeddings, labels=None, *, margin=0.2, gallery=None, gallery_labels=None, "
+    "metric='euclidean', normalize=True",
+    "mining.offline": "queries, labels, gallery=None, gallery_labels=None, *, positive='hard', negative='hard', "
+    "metric='euclidean', normalize=True, chunk=16384, device=None, progress=True",
+    "retrieval.evaluate": "queries, labels=None, gallery=None, gallery_labels=None, *, k=(1, 10), "
+    "metric='euclidean', normalize=False",
+    "batches.PKSampler": "labels, classes, samples, *, seed=0, small='repeat', num_replicas=None, rank=None",
+    "batches.EmbeddingMemory": "size",
+    "diagnostics.embedding_health": "embeddings, labels, *, near=0.05, bins=50, metric='euclidean', "
+    "normalize=True, warn=True",
     "use_backend": "name",
     "backends": "",
 }
@@ -78,9 +99,10 @@ def test_signatures(name: str) -> None:
 
 PUBLIC = [
     (module, name)
-    for module in (fused_rank, functional, mining, retrieval)
+    for module in (fused_rank, functional, mining, retrieval, batches, diagnostics)
     for name in sorted(NAMES[module])
-    if callable(getattr(module, name)) and name not in ("HardIndices", "Triplets", "TopK")
+    if callable(value := getattr(module, name))
+    and not (isinstance(value, type) and issubclass(value, (tuple, Warning)))  # results need no example
 ]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fused_rank
-from fused_rank import functional, mining, retrieval
+from fused_rank import diagnostics, functional, mining, retrieval
 
 from ..conftest import INTERPRETED, Backend
 from ..test_packaging import checked, python
@@ -62,6 +62,14 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "mining.semihard": (
         lambda x, labels: mining.semihard(x.detach(), labels),
         {"strip_kernel", "semihard_kernel"},
+    ),
+    "mining.partners": (lambda x, labels: mining.partners(x, labels), {"strip_kernel"}),
+    "mining.distance_weighted": (lambda x, labels: mining.distance_weighted(x, labels), {"strip_kernel"}),
+    "mining.triplet_stats": (lambda x, labels: mining.triplet_stats(x, labels), {"strip_kernel"}),
+    "evaluate": (lambda x, labels: retrieval.evaluate(x, labels), {"strip_kernel"}),
+    "embedding_health": (
+        lambda x, labels: diagnostics.embedding_health(x, labels, warn=False),
+        {"strip_kernel"},
     ),
     "topk": (lambda x, _: retrieval.topk(x.detach(), None, 3), {"strip_kernel", "topk_kernel"}),
     "topk, large k": (
