@@ -200,25 +200,21 @@ int64_t hard_workspace(int64_t queries, int64_t gallery, bool self);
 template <class T>
 void hard(const Pairs<T>& pairs, const Hardest<T>& io, Stream stream);
 
-// ---- topk.cu: from a strip of values ----
+// ---- topk.cu: the k best columns of every row of a strip ----
 
 template <class T>
 struct TopK {
-  const T* values;       // [rows][stride] of the strip
-  bool largest;          // else the smallest are best
-  bool exclude_self;     // column = query position is left out
-  const int64_t* index;  // [N]: original gallery rows, ties to the lowest
+  const T* values;    // [rows][stride]
+  bool largest;       // else the smallest are best
+  bool exclude_self;  // a query's own column is left out
   int64_t k;
-  void* workspace;  // [topk_workspace] bytes
-  T* best;          // [rows][k], best first
-  int64_t* found;   // [rows][k]: original gallery rows
+  T* best;         // [rows][k], by column: a stable sort leaves equals with the lowest first
+  int64_t* found;  // [rows][k]: columns
 };
-template <class T>
-int64_t topk_workspace(int64_t rows, int64_t columns, int64_t k);
 template <class T>
 void topk(const Strip& strip, const TopK<T>& io, Stream stream);
 
-// ---- ranks.cu: triplet losses from strips of distances over the whole gallery (first_column 0) ----
+// ---- semihard.cu, every_triplet.cu: triplet losses from strips over the whole gallery (first_column 0) ----
 //
 // Slot s of an anchor is its s-th positive in sorted order, itself left out.
 
@@ -230,7 +226,7 @@ struct TripletChoice {
 // The nearest negative beyond each positive, else the farthest there is.
 template <class T>
 struct Semihard {
-  const T* values;  // the metric's distances
+  const T* squares;  // [rows][stride]: squared distances, hidden where a row is not finite
   TripletChoice choice;
   const int64_t* offset;  // [M]: where an anchor's slots start in `negative`
   int64_t slot_stride;    // from one slot to the next
@@ -241,39 +237,34 @@ struct Semihard {
 template <class T>
 void semihard(const Pairs<T>& pairs, const Strip& strip, const Semihard<T>& io, Stream stream);
 
+// Sums over all triplets, or over those of the band. Under soft margin every one is active.
 template <class T>
 struct EveryTriplet {
-  const T* values;
+  const T* distances;  // [rows][stride], hidden where a row is not finite
   TripletChoice choice;
-  T* rows;   // [3][M]
-  T* slots;  // [kept][M]: each slot's slopes, summed over the negatives
-  int kept;
+  T* rows;  // [3][M]
 };
 template <class T>
 void every_triplet(const Pairs<T>& pairs, const Strip& strip, const EveryTriplet<T>& io, Stream stream);
 
 template <class T>
 struct EveryTripletSlopes {
-  const T* values;
+  const T* distances;
   TripletChoice choice;
   const T* upstream;  // [M]
-  const T* slots;     // of every_triplet
-  int kept;
-  T* coefficients;  // [rows][stride], zero from `columns` to `stride`; may not be `values`
+  T* coefficients;    // [rows][stride], zero from `columns` to `stride`; may not be `distances`
 };
 template <class T>
 void every_triplet_slopes(const Pairs<T>& pairs, const Strip& strip, const EveryTripletSlopes<T>& io,
                           Stream stream);
 
-// ---- listed.cu: pairs by number, from the rows as they came (original order), by direct difference in double ----
+// ---- listed.cu: pairs by number, by direct difference in double ----
+//
+// Rows are [R][width] double, contiguous, in original order, normalised where the metric sees them so.
 
-struct ListedRows {
-  const void* rows;       // [R][width], contiguous
-  const double* inverse;  // [R]: factor of a row: 1 / |x|, 1, or 0 for a zero row or one that is not finite
-  int type;               // 0 float, 1 double, 2 bfloat16, 3 half
-};
 struct Listed {
-  ListedRows x, y;
+  const double* x;
+  const double* y;
   int64_t width, pairs;
   const int64_t* i;  // [pairs], rows of x
   const int64_t* j;  // [pairs], rows of y
@@ -283,7 +274,8 @@ void listed_squares(const Listed& io, Stream stream);
 
 // total[row] += Σ coefficient (x_row - y_other) over its edges, in their order.
 struct EdgeSums {
-  ListedRows x, y;
+  const double* x;
+  const double* y;
   int64_t width, rows;
   const int64_t* start;       // [rows + 1]: each row's edges
   const int64_t* other;       // [edges], rows of y
