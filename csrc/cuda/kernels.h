@@ -223,11 +223,21 @@ struct TripletChoice {
   bool soft, band;
 };
 
+struct Anchors {
+  const int32_t*
+      begin;  // [M]: an anchor's positives are the gallery rows [begin, end), in self form without itself
+  const int32_t* end;  // [M]
+  int64_t size;        // M
+  Metric metric;
+  bool self;
+};
+
 // The nearest negative beyond each positive, else the farthest there is.
 template <class T>
 struct Semihard {
   const T* squares;  // [rows][stride]: squared distances, hidden where a row is not finite
   TripletChoice choice;
+  const int64_t* index;   // [N]: original gallery rows
   const int64_t* offset;  // [M]: where an anchor's slots start in `negative`
   int64_t slot_stride;    // from one slot to the next
   int64_t slots;          // how many at most are stored
@@ -235,7 +245,7 @@ struct Semihard {
   T* rows;                // [3][M]: sum, count, active; null if not wanted
 };
 template <class T>
-void semihard(const Pairs<T>& pairs, const Strip& strip, const Semihard<T>& io, Stream stream);
+void semihard(const Anchors& anchors, const Strip& strip, const Semihard<T>& io, Stream stream);
 
 // Sums over all triplets, or over those of the band. Under soft margin every one is active.
 template <class T>
@@ -245,7 +255,7 @@ struct EveryTriplet {
   T* rows;  // [3][M]
 };
 template <class T>
-void every_triplet(const Pairs<T>& pairs, const Strip& strip, const EveryTriplet<T>& io, Stream stream);
+void every_triplet(const Anchors& anchors, const Strip& strip, const EveryTriplet<T>& io, Stream stream);
 
 template <class T>
 struct EveryTripletSlopes {
@@ -255,7 +265,7 @@ struct EveryTripletSlopes {
   T* coefficients;    // [rows][stride], zero from `columns` to `stride`; may not be `distances`
 };
 template <class T>
-void every_triplet_slopes(const Pairs<T>& pairs, const Strip& strip, const EveryTripletSlopes<T>& io,
+void every_triplet_slopes(const Anchors& anchors, const Strip& strip, const EveryTripletSlopes<T>& io,
                           Stream stream);
 
 // ---- listed.cu: pairs by number, by direct difference in double ----
