@@ -11,7 +11,15 @@
 
 #include <cstdint>
 
-#include "device.h"
+#if defined(__CUDACC__)
+#define FR_BOTH __host__ __device__
+#else
+#define FR_BOTH
+#endif
+
+namespace fused_rank {
+using Stream = void*;  // a cudaStream_t
+}
 
 namespace fused_rank::cuda {
 
@@ -19,7 +27,7 @@ namespace fused_rank::cuda {
 template <class T>
 inline constexpr int kTile = sizeof(T) == 4 ? 128 : 64;
 
-constexpr int64_t tiles_of(int64_t rows, int64_t tile) { return (rows + tile - 1) / tile; }
+FR_BOTH constexpr int64_t tiles_of(int64_t rows, int64_t tile) { return (rows + tile - 1) / tile; }
 
 enum class Metric : int { euclidean, squared, cosine, dot };
 
@@ -112,7 +120,7 @@ struct Near {
       bits;  // [rows][tiles_of(columns) * tile / 32]: bit j % 32 of word j / 32; valid in tiles that have any
 };
 template <class T>
-constexpr int64_t near_words(int64_t columns) {
+FR_BOTH constexpr int64_t near_words(int64_t columns) {
   return tiles_of(columns, kTile<T>) * kTile<T> / 32;
 }
 

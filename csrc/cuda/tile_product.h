@@ -1,0 +1,153 @@
+// The product of all order rows² work: a square tile of A · Bᵀ, from shared memory, in the registers of 256 threads.
+//
+// Each thread owns kMicro x kMicro elements and adds to each one chain of fused multiply-adds in the order of k, wherever the
+// tile lies and whatever it is padded with. So equal rows give equal products, and S_ij and S_ji have the same bits.
+//
+// Slabs of 64 bytes of depth arrive by asynchronous copies, one slab ahead of the arithmetic, with one barrier for each. What lies
+// outside the operand arrives as zeros: the arithmetic knows no edges.
+//
+// An operand may lie in memory along the depth (`Along::depth`: row i at i * stride) or across it (`Along::rows`: number k of
+// every row at k * stride). Its slab keeps that direction, and either is read 16 bytes at a time without bank conflicts:
+//   depth   [tile][depth + 16 bytes]     element m of thread t is row t + 16 m
+//   rows    [depth][tile]                element m of thread t is row 16 V (m / V) + V t + m % V
+#pragma once
+
+#include "device.h"
+#include "kernels.h"
+
+namespace fused_rank::cuda {
+
+inline constexpr int kThreads = 256;  // 16 x 16: thread t has rows of ty = t / 16 and columns of tx = t % 16
+inline constexpr unsigned kWarp = 0xffffffffu;
+
+template <class T>
+inline constexpr int kMicro = kTile<T> / 16;
+template <class T>
+inline constexpr int kVector = 16 / sizeof(T);  // numbers in 16 bytes
+template <class T>
+inline constexpr int kDepth = 64 / sizeof(T);  // of a slab
+template <class T>
+inline constexpr int kSlab = kTile<T> * (kDepth<T> + kVector<T>);  // numbers, of the larger layout
+// Two slabs of either operand. Free for other use once `multiply` has returned and a barrier has passed.
+template <class T>
+inline constexpr int kStage = 4 * kSlab<T>;
+
+template <class T>
+struct alignas(16) Vector {
+  T v[kVector<T>];
+};
+
+enum class Along { depth, rows };
+
+// One operand of a tile: `rows` rows (the tile's other rows are zero) of `depth` numbers. A multiple of 16 bytes may be read
+// beyond `rows` or `depth`, up to the stride.
+template <class T, Along along>
+struct Source {
+  const T* data;
+  int64_t stride;
+  int rows;
+  int64_t depth;
+};
+
+FR_DEVICE int thread_x() { return static_cast<int>(threadIdx.x % 16); }
+FR_DEVICE int thread_y() { return static_cast<int>(threadIdx.x / 16); }
+
+// The row of a tile that element m of thread t (tx or ty) belongs to.
+template <class T, Along along>
+FR_DEVICE int element(int t, int m) {
+  if constexpr (along == Along::depth) return t + 16 * m;
+  return 16 * kVector<T> * (m / kVector<T>)+kVector<T> * t + m % kVector<T>;
+}
+
+// Starts the copy of depth [k, k + kDepth).
+template <class T, Along along>
+FR_DEVICE void fetch(const Source<T, along>& from, int64_t k, T* slab) {
+  constexpr int kLine = along == Along::depth ? kDepth<T> : kTile<T>;  // contiguous numbers
+  constexpr int kPitch = along == Along::depth ? kDepth<T> + kVector<T> : kTile<T>;
+  constexpr int kPieces = kTile<T> * kDepth<T> / kVector<T>;
+#pragma unroll
+  for (int first = 0; first < kPieces; first += kThreads) {
+    const int piece = first + static_cast<int>(threadIdx.x);
+    const int line = piece / (kLine / kVector<T>), at = piece % (kLine / kVector<T>)*kVector<T>;
+    const int row = along == Along::depth ? line : at;
+    const int64_t depth = k + (along == Along::depth ? at : line);
+    const int64_t place = along == Along::depth ? row * from.stride + depth : depth * from.stride + row;
+    async_copy16(slab + line * kPitch + at, from.data + place, row < from.rows && depth < from.depth);
+  }
+}
+
+// Elements [V g, V g + V) of thread t at depths [k, k + V): out[element][depth].
+template <class T, Along along>
+FR_DEVICE void read(const T* slab, int t, int g, int k, T (&out)[kVector<T>][kVector<T>]) {
+  constexpr int V = kVector<T>;
+#pragma unroll
+  for (int l = 0; l < V; ++l) {
+    if constexpr (along == Along::depth) {
+      const T* at = slab + element<T, along>(t, V * g + l) * (kDepth<T> + V) + k;
+      const Vector<T> line = *reinterpret_cast<const Vector<T>*>(at);
+#pragma unroll
+      for (int v = 0; v < V; ++v) out[l][v] = line.v[v];
+    } else {
+      const T* at = slab + (k + l) * kTile<T> + element<T, along>(t, V * g);
+      const Vector<T> line = *reinterpret_cast<const Vector<T>*>(at);
+#pragma unroll
+      for (int v = 0; v < V; ++v) out[v][l] = line.v[v];
+    }
+  }
+}
+
+template <class T, Along along_a, Along along_b>
+FR_DEVICE void multiply_slab(const T* a, const T* b, T (&sums)[kMicro<T>][kMicro<T>]) {
+  constexpr int V = kVector<T>, kGroups = kMicro<T> / V;
+#pragma unroll 1
+  for (int k = 0; k < kDepth<T>; k += V) {
+    T columns[kGroups][V][V];
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) read<T, along_b>(b, thread_x(), g, k, columns[g]);
+#pragma unroll
+    for (int h = 0; h < kGroups; ++h) {
+      T rows[V][V];
+      read<T, along_a>(a, thread_y(), h, k, rows);
+#pragma unroll
+      for (int v = 0; v < V; ++v)
+#pragma unroll
+        for (int i = 0; i < V; ++i)
+#pragma unroll
+          for (int j = 0; j < kMicro<T>; ++j)
+            sums[h * V + i][j] = multiply_add(rows[i][v], columns[j / V][j % V][v], sums[h * V + i][j]);
+    }
+  }
+}
+
+// sums += a · bᵀ. All threads of the block; `stage` must be free of readers and is left with some.
+template <class T, Along along_a, Along along_b>
+FR_DEVICE void multiply(const Source<T, along_a>& a, const Source<T, along_b>& b, T* stage,
+                        T (&sums)[kMicro<T>][kMicro<T>]) {
+  const int64_t depth = a.depth;
+  fetch(a, 0, stage);
+  fetch(b, 0, stage + kSlab<T>);
+  async_commit();
+  int half = 0;
+  for (int64_t k = 0; k < depth; k += kDepth<T>, half ^= 1) {
+    async_wait<0>();
+    __syncthreads();  // this slab has arrived for all, and nobody reads the other any more
+    T* next = stage + (half ^ 1) * 2 * kSlab<T>;
+    if (k + kDepth<T> < depth) {
+      fetch(a, k + kDepth<T>, next);
+      fetch(b, k + kDepth<T>, next + kSlab<T>);
+      async_commit();
+    }
+    const T* now = stage + half * 2 * kSlab<T>;
+    multiply_slab<T, along_a, along_b>(now, now + kSlab<T>, sums);
+  }
+}
+
+template <class T>
+FR_DEVICE void clear(T (&sums)[kMicro<T>][kMicro<T>]) {
+#pragma unroll
+  for (int r = 0; r < kMicro<T>; ++r)
+#pragma unroll
+    for (int c = 0; c < kMicro<T>; ++c) sums[r][c] = T(0);
+}
+
+}  // namespace fused_rank::cuda
