@@ -1,12 +1,9 @@
 #include "block.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
 #include <exception>
-#include <new>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -22,7 +19,6 @@ namespace emulation {
 namespace {
 
 thread_local Block* current_block = nullptr;
-constexpr size_t kGuard = 4096;
 
 std::string text(uint3 i) {
   return "(" + std::to_string(i.x) + ", " + std::to_string(i.y) + ", " + std::to_string(i.z) + ")";
@@ -31,32 +27,14 @@ std::string text(Where where) { return std::string(where.file) + ":" + std::to_s
 
 }  // namespace
 
-Stacks::~Stacks() {
-  for (char* stack : stacks_) munmap(stack - kGuard, kBytes + kGuard);
-}
-
-char* Stacks::at(size_t i) {
-  while (stacks_.size() <= i) {
-    void* memory = mmap(nullptr, kBytes + kGuard, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED || mprotect(memory, kGuard, PROT_NONE) != 0) throw std::bad_alloc();
-    stacks_.push_back(static_cast<char*>(memory) + kGuard);
-  }
-  return stacks_[i];
-}
-
 Block* Block::current() { return current_block; }
 
-Block::Memory Block::poisoned(size_t bytes) {
-  Memory memory(::operator new(bytes, std::align_val_t(16)));
-  std::memset(memory.get(), 0xff, bytes);
-  return memory;
-}
-
-Block::Block(dim3 grid, dim3 block, uint3 index, size_t shared_bytes, Body body, Stacks& stacks,
+Block::Block(dim3 grid, dim3 block, uint3 index, size_t shared_bytes, Body body, BlockMemory& memory,
              unsigned seed)
     : index_(index), body_(body), threads_(size_t(block.x) * block.y * block.z), order_(threads_.size()),
-      turns_(seed), shuffled_(seed != 0), dynamic_(poisoned(shared_bytes)) {
+      turns_(seed), shuffled_(seed != 0), shared_(memory.shared) {
+  shared_.clear();
+  dynamic_ = shared_.take(shared_bytes);
   blockIdx = index;
   blockDim = block;
   gridDim = grid;
@@ -67,8 +45,7 @@ Block::Block(dim3 grid, dim3 block, uint3 index, size_t shared_bytes, Body body,
     Thread& thread = threads_[i];
     thread.number = i;
     thread.index = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
-    thread.stack = stacks.at(i);
-    if (address_sanitizer()) __asan_unpoison_memory_region(thread.stack, Stacks::kBytes);
+    thread.stack = memory.stacks.at(i);
     if (thread_sanitizer()) thread.tsan_fiber = __tsan_create_fiber(0);
     make_context(thread.context, thread.stack, Stacks::kBytes, entry);
   }
@@ -245,10 +222,12 @@ void Block::warp_barrier(unsigned mask, Where where) {
 }
 
 void* Block::static_shared(const void* declaration, size_t bytes) {
-  for (const auto& [known, memory] : static_)
-    if (known == declaration) return memory.get();
-  static_.emplace_back(declaration, poisoned(bytes));
-  return static_.back().second.get();
+  for (const auto& [known, array] : static_)
+    if (known == declaration) return array;
+  void* array = shared_.take(bytes);
+  if (!array) throw std::runtime_error("declares more shared memory than a block may have");
+  static_.emplace_back(declaration, array);
+  return array;
 }
 
 void Block::explain_standstill() {

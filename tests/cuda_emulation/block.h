@@ -1,11 +1,11 @@
 // One block: its threads as fibers, and the rules of meeting.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "block_memory.h"
 #include "context_switch.h"
 #include "emulator.h"
 
@@ -13,15 +13,9 @@ namespace emulation {
 
 constexpr unsigned kLanes = 32;
 
-// The stacks of a thread of the system, kept from block to block. Below each lies a page that nobody may touch.
-class Stacks {
- public:
-  static constexpr size_t kBytes = 256 << 10;
-  ~Stacks();
-  char* at(size_t i);
-
- private:
-  std::vector<char*> stacks_;
+struct BlockMemory {
+  Stacks stacks;
+  SharedMemory shared;
 };
 
 enum class State : uint8_t { ready, at_block_barrier, in_warp_operation, ended };
@@ -53,7 +47,8 @@ struct Thread {
 
 class Block {
  public:
-  Block(dim3 grid, dim3 block, uint3 index, size_t shared_bytes, Body body, Stacks& stacks, unsigned seed);
+  Block(dim3 grid, dim3 block, uint3 index, size_t shared_bytes, Body body, BlockMemory& memory,
+        unsigned seed);
   ~Block();
   void run();
 
@@ -64,16 +59,10 @@ class Block {
   int block_barrier(Vote vote, bool predicate, Where where);
   uint64_t warp_exchange(Exchange exchange, unsigned mask, uint64_t value, unsigned argument, Where where);
   void warp_barrier(unsigned mask, Where where);
-  void* dynamic_shared() { return dynamic_.get(); }
+  void* dynamic_shared() { return dynamic_; }
   void* static_shared(const void* declaration, size_t bytes);
 
  private:
-  struct Free {
-    void operator()(void* pointer) const { ::operator delete(pointer, std::align_val_t(16)); }
-  };
-  using Memory = std::unique_ptr<void, Free>;
-  static Memory poisoned(size_t bytes);
-
   static void entry();
   void resume(Thread& thread);
   void yield();
@@ -88,8 +77,9 @@ class Block {
   std::vector<unsigned> order_;
   unsigned turns_;  // rounds run so far, or what the seed starts with
   const bool shuffled_;
-  Memory dynamic_;
-  std::vector<std::pair<const void*, Memory>> static_;
+  SharedMemory& shared_;
+  void* dynamic_;
+  std::vector<std::pair<const void*, void*>> static_;  // by declaration
 
   Context scheduler_;
   Thread* running_ = nullptr;

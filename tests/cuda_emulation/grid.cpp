@@ -17,8 +17,7 @@ namespace {
 unsigned order_seed = 0;
 std::atomic<uint64_t> blocks{0};
 
-constexpr size_t kSharedBytes = 99 << 10;  // what each GPU from sm_80 on has for a block
-constexpr unsigned kFibers = 6000;         // ThreadSanitizer takes about 8,000
+constexpr unsigned kFibers = 6000;  // ThreadSanitizer takes about 8,000
 
 void check_launch(dim3 grid, dim3 block, size_t shared_bytes) {
   const auto refuse = [](const char* why) {
@@ -29,7 +28,7 @@ void check_launch(dim3 grid, dim3 block, size_t shared_bytes) {
     refuse("1 to 1024 threads make a block, 64 at most along z");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) refuse("an empty grid");
   if (grid.x > 0x7fffffffu || grid.y > 0xffff || grid.z > 0xffff) refuse("the grid is too large");
-  if (shared_bytes > kSharedBytes) refuse("more than 99 KiB of shared memory");
+  if (shared_bytes > SharedMemory::kBytes) refuse("more than 99 KiB of shared memory");
 }
 
 }  // namespace
@@ -44,10 +43,10 @@ void run_grid(dim3 grid, dim3 block, size_t shared_bytes, Body body) {
   std::iota(order.begin(), order.end(), uint64_t(0));
   if (seed) std::shuffle(order.begin(), order.end(), std::minstd_rand(seed));
   const auto run_block = [&](uint64_t i) {
-    static thread_local Stacks stacks;
+    static thread_local BlockMemory memory;
     const uint3 index{static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
                       static_cast<unsigned>(i / (uint64_t(grid.x) * grid.y))};
-    Block(grid, block, index, shared_bytes, body, stacks, seed ? seed + static_cast<unsigned>(i) : 0).run();
+    Block(grid, block, index, shared_bytes, body, memory, seed ? seed + static_cast<unsigned>(i) : 0).run();
     ++blocks;
   };
   if (!thread_sanitizer()) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 extern "C" {
+void __asan_poison_memory_region(const volatile void*, size_t) __attribute__((weak));
 void __asan_unpoison_memory_region(const volatile void*, size_t) __attribute__((weak));
 void __sanitizer_start_switch_fiber(void** fake_stack, const void* stack, size_t bytes) __attribute__((weak));
 void __sanitizer_finish_switch_fiber(void* fake_stack, const void** old_stack, size_t* old_bytes)
