@@ -1,12 +1,21 @@
 // CUDA's functions of numbers and bits that <cmath> lacks.
 #pragma once
 
+#include <math.h>  // with it, functions of <cmath> are global for every type
 #include <bit>
-#include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "vocabulary.h"
 
+template <class A, class B>
+std::common_type_t<A, B> min(A a, B b) {
+  return b < a ? b : a;
+}
+template <class A, class B>
+std::common_type_t<A, B> max(A a, B b) {
+  return a < b ? b : a;
+}
 template <class T>
 T __ldg(const T* address) {
   return *address;
