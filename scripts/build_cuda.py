@@ -49,12 +49,14 @@ class Nvcc:
 
 
 def find_nvcc() -> Nvcc:
-    """The one of $CUDA_HOME or $CUDA_PATH, else on the path, else of /usr/local/cuda."""
-    homes = [home for name in ("CUDA_HOME", "CUDA_PATH") if (home := os.environ.get(name))]
-    named = [str(Path(home, "bin", "nvcc")) for home in homes]
-    found = next(filter(None, map(shutil.which, [*named, "nvcc", "/usr/local/cuda/bin/nvcc"])), None)
+    """The one of $CUDA_HOME or $CUDA_PATH, if set; else on the path, else of /usr/local/cuda."""
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    places = [str(Path(home, "bin", "nvcc"))] if home else ["nvcc", "/usr/local/cuda/bin/nvcc"]
+    found = next(filter(None, map(shutil.which, places)), None)
     if found is None:
-        raise CannotBuild("no nvcc was found in CUDA_HOME, on the path or in /usr/local/cuda")
+        raise CannotBuild(
+            f"there is no nvcc in {home}" if home else "no nvcc was found on the path or in /usr/local/cuda"
+        )
     try:
         shown = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
