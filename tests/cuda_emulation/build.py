@@ -36,8 +36,11 @@ COMMON = (
     "-Wall",
     "-Wextra",
 )
-# Compiled as CUDA as far as csrc/terms/ can see: numbers, no vectors of the CPU engine.
-KERNEL = ("-x", "c++", "-DFUSED_RANK_CUDA_ON_CPU", "-D__CUDACC__", "-Wno-unknown-pragmas")
+# As nvcc does: csrc/terms/ sees that it is CUDA, and CUDA's names are there without an include.
+KERNEL = (
+    *("-x", "c++", "-DFUSED_RANK_CUDA_ON_CPU", "-D__CUDACC__"),
+    *("-include", "cuda_on_cpu.h", "-Wno-unknown-pragmas"),
+)
 # Calls in the place of inlined checks compile in a fifth of the time.
 ADDRESS = (
     "-fsanitize=address,undefined,float-cast-overflow",
@@ -156,7 +159,7 @@ def compiled(source: Source) -> Path:
 def made_of(source: Source) -> list[Path]:
     """The file and those of this project that it includes, directly or not."""
     found: dict[Path, None] = {}
-    waiting = [source.path]
+    waiting = [source.path, HERE / "cuda_on_cpu.h"]
     while waiting:
         path = waiting.pop()
         if path in found:
