@@ -1,6 +1,6 @@
 """Builds the package against a CUDA build of torch and checks what comes out, without a GPU.
 
-`check_cuda_wheel.py VENV/bin/python`: the environment of that Python holds torch for CUDA, setuptools and ninja; nvcc is
+`check_cuda_wheel.py VENV/bin/python`: the environment of that Python has torch for CUDA, setuptools and ninja; nvcc is
 found as `setup.py` finds it. The wheel has to pass the audit and to name its CUDA; its kernels have to load into that
 torch, every symbol resolved, only when asked for, and to be registered for CUDA tensors. Sizes are printed.
 """
