@@ -13,7 +13,7 @@ GATES_ARGS ?=
 CUDA_GATES_ARGS ?=
 
 BIN := $(VENV)/bin
-SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' 2>/dev/null) setup.py scripts/build_backend.py
+SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h' 2>/dev/null) setup.py $(wildcard scripts/build_*.py)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 IN_VENV := PATH="$(abspath $(BIN)):$$PATH"
 

@@ -52,7 +52,7 @@ layout = torch.ops.fused_rank_cuda_kernels.term_layout([4], ranked_list, "ranked
 assert layout[:3] == [1, 6, 0], layout
 try:
     torch.ops.fused_rank_cuda_kernels.term_layout([4], [2.0], "no such term")
-except RuntimeError as error:
+except ValueError as error:
     assert "no such term" in str(error), error
 else:
     raise AssertionError("an unknown term has a layout")
