@@ -7,7 +7,22 @@ from ..ops.options import PairMetric
 from ..ops.schemas import PAIR_CHANNELS, PAIR_INPUTS, PAIR_STATE_ROWS
 from . import kernels
 from .gradient import gradients
+from .listed_ops import indexed_distance, indexed_distance_backward
 from .pair import prepare
+from .topk import topk
+from .triplet_ops import mine_hard, mine_semihard, triplet_backward, triplet_forward
+
+__all__ = [
+    "indexed_distance",
+    "indexed_distance_backward",
+    "mine_hard",
+    "mine_semihard",
+    "pair_backward",
+    "pair_forward",
+    "topk",
+    "triplet_backward",
+    "triplet_forward",
+]
 
 
 def pair_forward(

@@ -109,6 +109,8 @@ def fake_kernels(backend: Literal["cpp", "triton", "cuda", "eager"]) -> dict[str
         rows = x.new_empty(3, x.shape[0], dtype=dtype)
         if backend == "eager":
             return rows, x.new_empty(0, dtype=dtype), x.new_empty(0, dtype=torch.uint8)
+        if backend == "cuda" and mining not in ("hard", "semihard"):
+            return rows, x.new_empty(0, dtype=dtype), x.new_empty(0, dtype=torch.uint8)
         state = x.new_empty(triplet_state_rows(mining), x.shape[0], dtype=dtype)
         if backend in ("triton", "cuda"):  # their backward visits every tile
             return rows, state, x.new_empty(0, dtype=torch.uint8)
