@@ -44,9 +44,10 @@ FR_DEVICE int column_in_tile(int c) {
 template <class T>
 FR_DEVICE void inner_products(const Pairs<T>& pairs, const Place& at, T* stage, Tile<T>& tile) {
   clear(tile);
-  const Source<T, Along::depth> x{pairs.query.rows + at.row * pairs.width, pairs.width, at.rows, pairs.width};
+  const int width = static_cast<int>(pairs.width);
+  const Source<T, Along::depth> x{pairs.query.rows + at.row * pairs.width, pairs.width, at.rows, width};
   const Source<T, Along::depth> y{pairs.gallery.rows + at.column * pairs.width, pairs.width, at.columns,
-                                  pairs.width};
+                                  width};
   multiply(x, y, stage, tile);
 }
 
@@ -80,11 +81,13 @@ FR_DEVICE T square_of_difference(const Pairs<T>& pairs, int i, int j) {
   return warp_sum(sum);
 }
 
-// The terms whose difference with 2 p·q is d²; the same bits for (j, i).
+// The terms whose difference with 2 p·q is d²; the same bits for (j, i). At most 16 centres: offsets fit 32 bits.
 template <class T>
 FR_DEVICE T scale_across_centres(const Pairs<T>& pairs, int i, int j) {
-  const int own = pairs.query.centre[i], other = pairs.gallery.centre[j];
-  return (pairs.query.norm[other * pairs.query.size + i] + pairs.gallery.norm[own * pairs.gallery.size + j]) +
+  const unsigned own = pairs.query.centre[i], other = pairs.gallery.centre[j];
+  const unsigned queries = static_cast<unsigned>(pairs.query.size),
+                 gallery = static_cast<unsigned>(pairs.gallery.size);
+  return (pairs.query.norm[other * queries + i] + pairs.gallery.norm[own * gallery + j]) +
          pairs.gap[own * pairs.centres + other];
 }
 
@@ -93,21 +96,25 @@ template <class T>
 FR_DEVICE uint64_t squares_of_products(const Pairs<T>& pairs, const Place& at, Tile<T>& tile) {
   constexpr int M = kMicro<T>;
   uint64_t close = 0;
+  // In a tile on the diagonal the pairs of a row with itself are elements (r, r) of threads with tx = ty.
+  const bool diagonal = pairs.self && at.row == at.column && thread_x() == thread_y();
   const auto convert = [&](int r, int c, T scale) {
     const T square = scale - T(2) * tile[r][c];
-    const bool itself = pairs.self && at.row + row_in_tile<T>(r) == at.column + column_in_tile<T>(c);
-    close |= static_cast<uint64_t>(square < kClose<T> * scale && !itself) << (r * M + c);
+    const bool itself = r == c && diagonal;
     tile[r][c] = square > T(0) && !itself ? square : T(0);
+    if (square < kClose<T> * scale && !itself) close |= uint64_t{1} << (r * M + c);
   };
   if (pairs.centres > 1) {
 #pragma unroll
-    for (int r = 0; r < M; ++r)
+    for (int r = 0; r < M; ++r) {
+      __syncwarp();  // no loads ahead of their row of elements: there are no registers for them
 #pragma unroll
       for (int c = 0; c < M; ++c) {
         const int i = row_in_tile<T>(r), j = column_in_tile<T>(c);
         if (i < at.rows && j < at.columns)
           convert(r, c, scale_across_centres(pairs, at.row + i, at.column + j));
       }
+    }
     return close;
   }
   T other[M];

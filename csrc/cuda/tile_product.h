@@ -45,8 +45,7 @@ template <class T, Along along>
 struct Source {
   const T* data;
   int64_t stride;
-  int rows;
-  int64_t depth;
+  int rows, depth;
 };
 
 FR_DEVICE int thread_x() { return static_cast<int>(threadIdx.x % 16); }
@@ -61,7 +60,7 @@ FR_DEVICE int element(int t, int m) {
 
 // Starts the copy of depth [k, k + kDepth).
 template <class T, Along along>
-FR_DEVICE void fetch(const Source<T, along>& from, int64_t k, T* slab) {
+FR_DEVICE void fetch(const Source<T, along>& from, int k, T* slab) {
   constexpr int kLine = along == Along::depth ? kDepth<T> : kTile<T>;  // contiguous numbers
   constexpr int kPitch = along == Along::depth ? kDepth<T> + kVector<T> : kTile<T>;
   constexpr int kPieces = kTile<T> * kDepth<T> / kVector<T>;
@@ -69,11 +68,16 @@ FR_DEVICE void fetch(const Source<T, along>& from, int64_t k, T* slab) {
   for (int first = 0; first < kPieces; first += kThreads) {
     const int piece = first + static_cast<int>(threadIdx.x);
     const int line = piece / (kLine / kVector<T>), at = piece % (kLine / kVector<T>)*kVector<T>;
-    const int row = along == Along::depth ? line : at;
-    const int64_t depth = k + (along == Along::depth ? at : line);
-    const int64_t place = along == Along::depth ? row * from.stride + depth : depth * from.stride + row;
-    async_copy16(slab + line * kPitch + at, from.data + place, row < from.rows && depth < from.depth);
+    const int row = along == Along::depth ? line : at, depth = along == Along::depth ? at : line;
+    const T* place =
+        from.data + (along == Along::depth ? k : k * from.stride) + line * static_cast<int>(from.stride) + at;
+    async_copy16(slab + line * kPitch + at, place, row < from.rows && depth < from.depth - k);
   }
+}
+
+template <class T>
+FR_DEVICE Vector<T> read16(const T* from) {
+  return *reinterpret_cast<const Vector<T>*>(from);
 }
 
 // Elements [V g, V g + V) of thread t at depths [k, k + V): out[element][depth].
@@ -82,17 +86,11 @@ FR_DEVICE void read(const T* slab, int t, int g, int k, T (&out)[kVector<T>][kVe
   constexpr int V = kVector<T>;
 #pragma unroll
   for (int l = 0; l < V; ++l) {
-    if constexpr (along == Along::depth) {
-      const T* at = slab + element<T, along>(t, V * g + l) * (kDepth<T> + V) + k;
-      const Vector<T> line = *reinterpret_cast<const Vector<T>*>(at);
+    const Vector<T> line = along == Along::depth
+                               ? read16(slab + element<T, along>(t, V * g + l) * (kDepth<T> + V) + k)
+                               : read16(slab + (k + l) * kTile<T> + element<T, along>(t, V * g));
 #pragma unroll
-      for (int v = 0; v < V; ++v) out[l][v] = line.v[v];
-    } else {
-      const T* at = slab + (k + l) * kTile<T> + element<T, along>(t, V * g);
-      const Vector<T> line = *reinterpret_cast<const Vector<T>*>(at);
-#pragma unroll
-      for (int v = 0; v < V; ++v) out[v][l] = line.v[v];
-    }
+    for (int v = 0; v < V; ++v) (along == Along::depth ? out[l][v] : out[v][l]) = line.v[v];
   }
 }
 
@@ -104,41 +102,49 @@ FR_DEVICE void multiply_slab(const T* a, const T* b, T (&sums)[kMicro<T>][kMicro
     T columns[kGroups][V][V];
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) read<T, along_b>(b, thread_x(), g, k, columns[g]);
+    const auto add = [&](int r, int v, T row) {
 #pragma unroll
-    for (int h = 0; h < kGroups; ++h) {
-      T rows[V][V];
-      read<T, along_a>(a, thread_y(), h, k, rows);
+      for (int c = 0; c < kMicro<T>; ++c)
+        sums[r][c] = multiply_add(row, columns[c / V][c % V][v], sums[r][c]);
+    };
+    if constexpr (along_a == Along::depth) {
+#pragma unroll
+      for (int r = 0; r < kMicro<T>; ++r) {
+        const Vector<T> row = read16(a + element<T, along_a>(thread_y(), r) * (kDepth<T> + V) + k);
+#pragma unroll
+        for (int v = 0; v < V; ++v) add(r, v, row.v[v]);
+      }
+    } else {
 #pragma unroll
       for (int v = 0; v < V; ++v)
 #pragma unroll
-        for (int i = 0; i < V; ++i)
+        for (int h = 0; h < kGroups; ++h) {
+          const Vector<T> rows = read16(a + (k + v) * kTile<T> + element<T, along_a>(thread_y(), V * h));
 #pragma unroll
-          for (int j = 0; j < kMicro<T>; ++j)
-            sums[h * V + i][j] = multiply_add(rows[i][v], columns[j / V][j % V][v], sums[h * V + i][j]);
+          for (int l = 0; l < V; ++l) add(V * h + l, v, rows.v[l]);
+        }
     }
   }
 }
 
-// sums += a · bᵀ. All threads of the block; `stage` must be free of readers and is left with some.
+// sums += a · bᵀ. All threads of the block. `stage` is left with readers.
 template <class T, Along along_a, Along along_b>
 FR_DEVICE void multiply(const Source<T, along_a>& a, const Source<T, along_b>& b, T* stage,
                         T (&sums)[kMicro<T>][kMicro<T>]) {
-  const int64_t depth = a.depth;
-  fetch(a, 0, stage);
-  fetch(b, 0, stage + kSlab<T>);
-  async_commit();
-  int half = 0;
-  for (int64_t k = 0; k < depth; k += kDepth<T>, half ^= 1) {
+  const int depth = a.depth;
+#pragma unroll 1
+  for (int k = -kDepth<T>, half = 1; k < depth; k += kDepth<T>, half ^= 1) {
     async_wait<0>();
-    __syncthreads();  // this slab has arrived for all, and nobody reads the other any more
-    T* next = stage + (half ^ 1) * 2 * kSlab<T>;
-    if (k + kDepth<T> < depth) {
-      fetch(a, k + kDepth<T>, next);
-      fetch(b, k + kDepth<T>, next + kSlab<T>);
+    __syncthreads();  // slab k has arrived for all, and nobody reads the other any more
+    const int next = k + kDepth<T>;
+    if (next < depth) {
+      T* slab = stage + (half ^ 1) * 2 * kSlab<T>;
+      fetch(a, next, slab);
+      fetch(b, next, slab + kSlab<T>);
       async_commit();
     }
-    const T* now = stage + half * 2 * kSlab<T>;
-    multiply_slab<T, along_a, along_b>(now, now + kSlab<T>, sums);
+    const T* slab = stage + half * 2 * kSlab<T>;
+    if (k >= 0) multiply_slab<T, along_a, along_b>(slab, slab + kSlab<T>, sums);
   }
 }
 
