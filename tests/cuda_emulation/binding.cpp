@@ -14,10 +14,11 @@ using namespace fused_rank;
 using Described = std::tuple<uintptr_t, std::string, int64_t>;  // address, type, elements
 
 ArrayType type_named(const std::string& name) {
-  static const std::map<std::string, ArrayType> types = {
-      {"float32", ArrayType::f32}, {"float64", ArrayType::f64}, {"bfloat16", ArrayType::bf16},
-      {"float16", ArrayType::f16}, {"int32", ArrayType::i32},   {"int64", ArrayType::i64},
-      {"uint8", ArrayType::u8}};
+  static const std::map<std::string, ArrayType> types = {{"float32", ArrayType::f32},
+                                                         {"float64", ArrayType::f64},
+                                                         {"int32", ArrayType::i32},
+                                                         {"int64", ArrayType::i64},
+                                                         {"uint8", ArrayType::u8}};
   const auto found = types.find(name);
   if (found == types.end()) throw std::invalid_argument("kernels take no arrays of " + name);
   return found->second;

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from unittest import mock
 
-TYPES = ("float32", "float64", "bfloat16", "float16", "int32", "int64", "uint8")  # as ArrayType in calls.h
-WIDTHS = dict(zip(TYPES, (4, 8, 2, 2, 4, 8, 1), strict=True))
+TYPES = ("float32", "float64", "int32", "int64", "uint8")  # as ArrayType in calls.h
+WIDTHS = dict(zip(TYPES, (4, 8, 4, 8, 1), strict=True))
 Described = tuple[int, str, int]  # address, type, elements
 
 
