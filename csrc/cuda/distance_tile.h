@@ -48,7 +48,7 @@ FR_DEVICE void inner_products(const Pairs<T>& pairs, const Place& at, T* stage, 
   const Source<T, Along::depth> x{pairs.query.rows + at.row * pairs.width, pairs.width, at.rows, width};
   const Source<T, Along::depth> y{pairs.gallery.rows + at.column * pairs.width, pairs.width, at.columns,
                                   width};
-  multiply(x, y, stage, tile);
+  multiply(x, y, EverySlab<T>{}, stage, tile);
 }
 
 // Component k of x_i - y_j. Subtraction of stored numbers rounds relative to the difference, however small that is.

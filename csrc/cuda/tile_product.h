@@ -127,25 +127,33 @@ FR_DEVICE void multiply_slab(const T* a, const T* b, T (&sums)[kMicro<T>][kMicro
   }
 }
 
-// sums += a · bᵀ. All threads of the block. `stage` is left with readers.
-template <class T, Along along_a, Along along_b>
-FR_DEVICE void multiply(const Source<T, along_a>& a, const Source<T, along_b>& b, T* stage,
-                        T (&sums)[kMicro<T>][kMicro<T>]) {
-  const int depth = a.depth;
+// Every slab of a depth, in order. `multiply` takes any order of slabs that `after` tells (-kDepth: before the first).
+template <class T>
+struct EverySlab {
+  FR_DEVICE int after(int k) const { return k + kDepth<T>; }
+};
+
+// sums += a · bᵀ over the slabs, one after another. All threads of the block. `stage` is left with readers.
+template <class T, Along along_a, Along along_b, class Slabs>
+FR_DEVICE void multiply(const Source<T, along_a>& a, const Source<T, along_b>& b, const Slabs& slabs,
+                        T* stage, T (&sums)[kMicro<T>][kMicro<T>]) {
+  int now = -kDepth<T>, half = 1;
 #pragma unroll 1
-  for (int k = -kDepth<T>, half = 1; k < depth; k += kDepth<T>, half ^= 1) {
+  do {
     async_wait<0>();
-    __syncthreads();  // slab k has arrived for all, and nobody reads the other any more
-    const int next = k + kDepth<T>;
-    if (next < depth) {
+    __syncthreads();  // slab `now` has arrived for all, and nobody reads the other any more
+    const int next = slabs.after(now);
+    if (next < a.depth) {
       T* slab = stage + (half ^ 1) * 2 * kSlab<T>;
       fetch(a, next, slab);
       fetch(b, next, slab + kSlab<T>);
       async_commit();
     }
     const T* slab = stage + half * 2 * kSlab<T>;
-    if (k >= 0) multiply_slab<T, along_a, along_b>(slab, slab + kSlab<T>, sums);
-  }
+    if (now >= 0) multiply_slab<T, along_a, along_b>(slab, slab + kSlab<T>, sums);
+    now = next;
+    half ^= 1;
+  } while (now < a.depth);
 }
 
 template <class T>
