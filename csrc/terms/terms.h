@@ -5,18 +5,28 @@
 #include <string>
 
 #include "contrastive.h"
+#include "negatives_lse.h"
 #include "ranked_list.h"
+#include "softplus_positives.h"
+#include "sup_con.h"
 
 namespace fused_rank {
+
+// Of a term in two variants: the one with a fixed shift where that is safe, else the streaming one.
+template <template <bool Online> class Term, class F>
+auto with_variant(const double* params, double reach, F&& f) {
+  return Term<false>::from(params).is_bounded(reach) ? f.template operator()<Term<false>>()
+                                                     : f.template operator()<Term<true>>();
+}
 
 // f.template operator()<Term>() for the term of that name and parameters. `reach` is the largest distance there can be.
 template <class F>
 auto with_term(const std::string& name, const double* params, double reach, F&& f) {
   if (name == "contrastive") return f.template operator()<Contrastive>();
-  if (name == "ranked_list") {
-    return RankedList<false>::from(params).is_bounded(reach) ? f.template operator()<RankedList<false>>()
-                                                             : f.template operator()<RankedList<true>>();
-  }
+  if (name == "ranked_list") return with_variant<RankedList>(params, reach, f);
+  if (name == "sup_con") return with_variant<SupCon>(params, reach, f);
+  if (name == "negatives_lse") return with_variant<NegativesLse>(params, reach, f);
+  if (name == "softplus_positives") return f.template operator()<SoftplusPositives>();
   throw std::invalid_argument("unknown term: " + name);
 }
 

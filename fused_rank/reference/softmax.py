@@ -38,8 +38,5 @@ def softplus_positives(
     level = inputs[0].unsqueeze(1)
     pulled = positive & (level > NOTHING / 2)
     losses = functional.softplus(level - scale * distance - shift).masked_fill(~pulled, 0)
-    return Rows(
-        losses.sum(1).unsqueeze(0),
-        pulled.sum(1).to(losses.dtype).unsqueeze(0),
-        losses.detach().sign().sum(1).unsqueeze(0),
-    )
+    sums, counts = (each.sum(1).unsqueeze(0) for each in (losses, pulled.to(losses.dtype)))
+    return Rows(sums, counts, counts)
