@@ -52,8 +52,8 @@ FR_DEVICE void add_losses(Losses<T>& losses, const Positives<T>& sorted, const S
 }
 
 template <class T>
-__global__ __launch_bounds__(kRankThreads, 1) void every_triplet_kernel(Anchors anchors, Strip strip,
-                                                                     EveryTriplet<T> io) {
+__global__ __launch_bounds__(kRankThreads, 6) void every_triplet_kernel(Anchors anchors, Strip strip,
+                                                                        EveryTriplet<T> io) {
   FR_SHARED(Positives<T>, sorted);
   FR_SHARED(Sum<T>[kChunk], sums);
   FR_SHARED(double[kWarps], scratch);

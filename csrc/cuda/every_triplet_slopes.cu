@@ -88,8 +88,8 @@ FR_DEVICE void pull_soft_positives(const AnchorRow<T>& row, const Positives<T>& 
 }
 
 template <class T>
-__global__ __launch_bounds__(kRankThreads, 1) void every_triplet_slopes_kernel(Anchors anchors, Strip strip,
-                                                                            EveryTripletSlopes<T> io) {
+__global__ __launch_bounds__(kRankThreads, 6) void every_triplet_slopes_kernel(Anchors anchors, Strip strip,
+                                                                               EveryTripletSlopes<T> io) {
   FR_SHARED(Positives<T>, sorted);
   FR_SHARED(int[kChunk], marks);
   const AnchorRow<T> row = anchor_row(anchors, strip, io.distances);

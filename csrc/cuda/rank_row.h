@@ -7,8 +7,8 @@
 
 namespace fused_rank::cuda {
 
-inline constexpr int kRankThreads = 256;
-inline constexpr int kChunk = 1024;  // positives in shared memory at a time
+inline constexpr int kRankThreads = 128;
+inline constexpr int kChunk = 512;  // positives in shared memory at a time
 inline constexpr int kPerThread = kChunk / kRankThreads;
 
 template <class T>

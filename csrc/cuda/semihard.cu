@@ -54,8 +54,8 @@ FR_DEVICE Best<T> find_farthest(const AnchorRow<T>& row, const int64_t* index, B
 }
 
 template <class T>
-__global__ __launch_bounds__(kRankThreads, 1) void semihard_kernel(Anchors anchors, Strip strip,
-                                                                Semihard<T> io) {
+__global__ __launch_bounds__(kRankThreads, 6) void semihard_kernel(Anchors anchors, Strip strip,
+                                                                   Semihard<T> io) {
   FR_SHARED(Positives<T>, sorted);
   FR_SHARED(Best<T>[kChunk], nearest);
   FR_SHARED(Best<T>[kWarps], of_warps);

@@ -143,7 +143,7 @@ FR_DEVICE void write(const Row<T>& row, const Selection<T>& kept, int* below_of,
 }
 
 template <class T>
-__global__ __launch_bounds__(kTopThreads) void topk_kernel(Strip strip, TopK<T> io) {
+__global__ __launch_bounds__(kTopThreads, 4) void topk_kernel(Strip strip, TopK<T> io) {
   FR_SHARED(int[kDigits], counts);
   FR_SHARED(int[kWarps], of_warps);
   FR_SHARED(int[kWarps], others_of_warps);
