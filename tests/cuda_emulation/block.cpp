@@ -46,14 +46,9 @@ Block::Block(dim3 grid, dim3 block, uint3 index, size_t shared_bytes, Body body,
     thread.number = i;
     thread.index = {i % block.x, i / block.x % block.y, i / (block.x * block.y)};
     thread.stack = memory.stacks.at(i);
-    if (thread_sanitizer()) thread.tsan_fiber = __tsan_create_fiber(0);
+    if (thread_sanitizer()) thread.tsan_fiber = memory.fibers.at(i);
     make_context(thread.context, thread.stack, Stacks::kBytes, entry);
   }
-}
-
-Block::~Block() {
-  if (thread_sanitizer())
-    for (Thread& thread : threads_) __tsan_destroy_fiber(thread.tsan_fiber);
 }
 
 // Every round lets each thread that can run do so, beginning somewhere else in the shuffled order.

@@ -13,11 +13,6 @@ namespace emulation {
 
 constexpr unsigned kLanes = 32;
 
-struct BlockMemory {
-  Stacks stacks;
-  SharedMemory shared;
-};
-
 enum class State : uint8_t { ready, at_block_barrier, in_warp_operation, ended };
 
 struct Thread {
@@ -49,7 +44,6 @@ class Block {
  public:
   Block(dim3 grid, dim3 block, uint3 index, size_t shared_bytes, Body body, BlockMemory& memory,
         unsigned seed);
-  ~Block();
   void run();
 
   static Block* current();

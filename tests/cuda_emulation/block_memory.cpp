@@ -29,6 +29,15 @@ char* Stacks::at(size_t i) {
   return stacks_[i];
 }
 
+TsanFibers::~TsanFibers() {
+  for (void* fiber : fibers_) __tsan_destroy_fiber(fiber);
+}
+
+void* TsanFibers::at(size_t i) {
+  while (fibers_.size() <= i) fibers_.push_back(__tsan_create_fiber(0));
+  return fibers_[i];
+}
+
 SharedMemory::SharedMemory() {
   void* memory = mmap(nullptr, kCapacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();

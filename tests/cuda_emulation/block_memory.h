@@ -1,4 +1,4 @@
-// What a block's threads run in. A thread of the system keeps it from block to block.
+// What a block's threads run in, kept for a later block.
 #pragma once
 
 #include <cstddef>
@@ -34,6 +34,22 @@ class SharedMemory {
   static constexpr size_t kCapacity = kBytes + kArrays * 2 * kRedZone;
   char* memory_;
   size_t end_ = kCapacity, taken_ = 0;
+};
+
+// ThreadSanitizer's view of the threads of a block. They are costly to make.
+class TsanFibers {
+ public:
+  ~TsanFibers();
+  void* at(size_t i);
+
+ private:
+  std::vector<void*> fibers_;
+};
+
+struct BlockMemory {
+  Stacks stacks;
+  SharedMemory shared;
+  TsanFibers fibers;
 };
 
 }  // namespace emulation

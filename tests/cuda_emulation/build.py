@@ -131,12 +131,17 @@ def module() -> Path:
         return MODULE
 
 
-def replay(variant: str, csrc: Path = CSRC) -> Path:
-    """The program that repeats recorded calls (`recording.py`), its kernels under a sanitizer."""
+def replay(variant: str, csrc: Path = CSRC, edited: frozenset[str] = frozenset()) -> Path:
+    """The program that repeats recorded calls (`recording.py`), its kernels under a sanitizer.
+
+    `edited`: files of kernels that come from another `csrc`. They are linked first, and so are their inline functions.
+    """
     sanitizers = [flag for flag in FLAGS[variant] if flag.startswith("-fsanitize=")]
-    main = Source(HERE / "replay.cpp", ("-O1", "-g1", "-DFUSED_RANK_CUDA_ON_CPU", *sanitizers), csrc)
+    main = Source(HERE / "replay.cpp", ("-O1", "-g1", "-DFUSED_RANK_CUDA_ON_CPU", *sanitizers))
+    others = [source for source in kernels(variant) if source.path.name not in edited]
+    changed = [source for source in kernels(variant, csrc) if source.path.name in edited]
     with locked():
-        objects = compile_all([*kernels(variant, csrc), *emulator(), main])
+        objects = compile_all([*changed, *others, *emulator(), main])
         return link(f"replay-{variant}", "", objects, [*sanitizers, "-pthread"])
 
 
@@ -149,10 +154,14 @@ def locked() -> Iterator[None]:
 
 
 def compile_all(sources: Iterable[Source]) -> list[Path]:
-    # the largest come first, so that the cores end together
-    ordered = sorted(sources, key=lambda source: -source.path.stat().st_size)
+    """In the order given; the largest begin first, so that the cores end together."""
+    given = list(sources)
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
-        return list(pool.map(compiled, ordered))
+        begun = {
+            source: pool.submit(compiled, source)
+            for source in sorted(given, key=lambda source: -source.path.stat().st_size)
+        }
+        return [begun[source].result() for source in given]
 
 
 def compiled(source: Source) -> Path:
@@ -190,7 +199,7 @@ def made_of(source: Source) -> list[Path]:
 
 
 def link(name: str, suffix: str, objects: list[Path], flags: list[str]) -> Path:
-    digest = hashlib.sha256(repr([sorted(map(str, objects)), flags]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr([list(map(str, objects)), flags]).encode()).hexdigest()[:16]
     made = FOLDER / f"{name}.{digest}{suffix}"
     if not made.exists():
         partial = made.with_name(made.name + ".partial")

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <numeric>
 #include <random>
@@ -17,7 +18,14 @@ namespace {
 unsigned order_seed = 0;
 std::atomic<uint64_t> blocks{0};
 
-constexpr unsigned kFibers = 6000;  // ThreadSanitizer takes about 8,000
+constexpr unsigned kFibers = 2048;  // at one time; ThreadSanitizer takes about a millisecond to make one
+
+// Of blocks that run at one time, each has its own.
+BlockMemory& memory_of(size_t i) {
+  static std::vector<std::unique_ptr<BlockMemory>> memories;
+  while (memories.size() <= i) memories.push_back(std::make_unique<BlockMemory>());
+  return *memories[i];
+}
 
 void check_launch(dim3 grid, dim3 block, size_t shared_bytes) {
   const auto refuse = [](const char* why) {
@@ -42,15 +50,14 @@ void run_grid(dim3 grid, dim3 block, size_t shared_bytes, Body body) {
   std::vector<uint64_t> order(uint64_t(grid.x) * grid.y * grid.z);
   std::iota(order.begin(), order.end(), uint64_t(0));
   if (seed) std::shuffle(order.begin(), order.end(), std::minstd_rand(seed));
-  const auto run_block = [&](uint64_t i) {
-    static thread_local BlockMemory memory;
+  const auto run_block = [&](uint64_t i, BlockMemory& memory) {
     const uint3 index{static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
                       static_cast<unsigned>(i / (uint64_t(grid.x) * grid.y))};
     Block(grid, block, index, shared_bytes, body, memory, seed ? seed + static_cast<unsigned>(i) : 0).run();
     ++blocks;
   };
   if (!thread_sanitizer()) {
-    for (const uint64_t i : order) run_block(i);
+    for (const uint64_t i : order) run_block(i, memory_of(0));
     return;
   }
   // Each block has a thread of the system, so that nothing but atomics orders blocks.
@@ -60,9 +67,9 @@ void run_grid(dim3 grid, dim3 block, size_t shared_bytes, Body body) {
   for (uint64_t begin = 0; begin < order.size() && !failure; begin += together) {
     std::vector<std::thread> threads;
     for (uint64_t k = begin; k < std::min<uint64_t>(order.size(), begin + together); ++k)
-      threads.emplace_back([&, k] {
+      threads.emplace_back([&, k, &memory = memory_of(k - begin)] {
         try {
-          run_block(order[k]);
+          run_block(order[k], memory);
         } catch (...) {
           const std::lock_guard lock(mutex);
           failure = std::current_exception();
