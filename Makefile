@@ -10,9 +10,10 @@ TRITON ?= $(if $(filter Linux,$(shell uname)),$(if $(shell nvidia-smi -L 2>/dev/
 PYTEST_ARGS ?= --numprocesses=2 --dist=worksteal
 BENCH_ARGS ?=
 GATES_ARGS ?=
+CUDA_GATES_ARGS ?=
 
 BIN := $(VENV)/bin
-SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' 2>/dev/null) setup.py scripts/build_backend.py
+SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h' 2>/dev/null) setup.py $(wildcard scripts/build_*.py)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 IN_VENV := PATH="$(abspath $(BIN)):$$PATH"
 
@@ -31,6 +32,7 @@ test: build
 
 gates: deps
 	$(BIN)/python scripts/gates.py $(GATES_ARGS)
+	$(BIN)/python scripts/cuda_gates.py $(CUDA_GATES_ARGS)
 
 bench: build
 	$(BIN)/python -m bench $(BENCH_ARGS)

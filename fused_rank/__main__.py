@@ -10,7 +10,7 @@ import sys
 import torch
 
 from . import __version__, backends, selfcheck
-from .ops import dispatch, library, triton_library
+from .ops import cuda_library, dispatch, library, triton_library
 
 
 def info() -> str:
@@ -22,6 +22,7 @@ def info() -> str:
         f"python     {platform.python_version()} on {platform.system()} {platform.machine()}",
         f"extension  {library.runtime_info() if reason is None else reason}",
         f"triton     {triton_library.runtime_info()}",
+        f"cuda       {cuda_library.runtime_info()}",
         f"forced     {dispatch.forced() or 'no backend (use_backend, FUSED_RANK_BACKEND)'}",
         "",
     ]

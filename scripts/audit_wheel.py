@@ -16,6 +16,8 @@ from elftools.elf.elffile import ELFFile
 TAG = re.compile(r"^fused_rank-[^-]+-cp310-abi3-(manylinux_2_\d+|linux|macosx_\d+_\d+)_\w+\.whl$")
 # at::, c10:: and torch:: names as the compiler writes them, also inside another name: N2at.., 3c10, 5torch
 LIBTORCH = re.compile(r"^_Z.*(?<!\d)(?:2at|3c10|5torch)(?=\d|[A-Z])")
+# What a local version such as +cu130 adds: kernels beside libtorch's CUDA part, with the CUDA runtime linked in.
+CUDA_MODULE = "_C_cuda.abi3.so"
 ALLOWED = re.compile(r"^(libstdc\+\+|libgcc_s|libc|libm|libpthread|ld-linux.*|libtorch_cpu|libc10)\.so")
 
 
@@ -45,7 +47,10 @@ def problems_of_object(name: str, data: bytes) -> list[str]:
     found = [
         f"{name}: undefined libtorch C++ symbol {s}" for s in undefined_symbols(elf) if LIBTORCH.match(s)
     ]
-    found += [f"{name}: needs {lib}" for lib in needed_libraries(elf) if not ALLOWED.match(lib)]
+    also = ("libtorch_cuda.so",) if name.endswith(CUDA_MODULE) else ()
+    found += [
+        f"{name}: needs {lib}" for lib in needed_libraries(elf) if not ALLOWED.match(lib) and lib not in also
+    ]
     found += [f"{name}: not an abi3 file name"] * (not name.endswith(".abi3.so"))
     return found
 

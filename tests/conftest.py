@@ -4,7 +4,7 @@ import os
 import re
 import zlib
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -13,8 +13,9 @@ from hypothesis import settings
 
 import fused_rank
 
-BACKENDS = ("cpp", "triton", "eager")  # a new backend joins every test by its name here
+BACKENDS = ("cpp", "triton", "cuda", "eager")  # a new backend joins every test by its name here
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # set in __init__.py where there is no GPU
+EMULATED = bool(os.environ.get("FUSED_RANK_CUDA_EMULATED"))  # likewise
 REQUIRED = [name for name in os.environ.get("FUSED_RANK_REQUIRE_BACKENDS", "").split(",") if name]
 
 settings.register_profile("fused_rank", max_examples=25, deadline=None, derandomize=True)
@@ -29,15 +30,12 @@ class Backend:
     @property
     def interpreted(self) -> bool:
         """GPU kernels run on the CPU: small batches, please."""
-        return self.name == "triton" and self.device == "cpu"
+        return self.name in ("triton", "cuda") and self.device == "cpu"
 
 
 @contextmanager
-def interpreted_kernels() -> Iterator[None]:
-    """Triton kernels run in the strict interpreter, and memory that torch hands out unwritten holds NaN."""
-    from .gpu import strict_interpreter
-
-    strict_interpreter.install()
+def unwritten_memory_is_nan() -> Iterator[None]:
+    """What torch hands out unwritten holds NaN."""
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -48,6 +46,38 @@ def interpreted_kernels() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@contextmanager
+def interpreted_kernels() -> Iterator[None]:
+    """Triton kernels run in the strict interpreter."""
+    from .gpu import strict_interpreter
+
+    strict_interpreter.install()
+    with unwritten_memory_is_nan():
+        yield
+
+
+@contextmanager
+def emulated_kernels(seed: int) -> Iterator[None]:
+    """CUDA kernels run on the CPU, blocks and threads in an order of the seed's."""
+    from .cuda_emulation import build
+
+    build.module()
+    from fused_rank.cuda import kernels
+
+    kernels._emulation().set_seed(seed)
+    with unwritten_memory_is_nan():
+        yield
+
+
+def on_cpu(name: str, test: str) -> AbstractContextManager[None]:
+    """What GPU kernels need to run on the CPU, where that is where they run."""
+    if name == "triton" and INTERPRETED:
+        return interpreted_kernels()
+    if name == "cuda" and EMULATED:
+        return emulated_kernels(1 + zlib.crc32(test.encode()) % 1000)
+    return nullcontext()
 
 
 @pytest.fixture
@@ -75,9 +105,9 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         pytest.fail(f"backend {name} is required and cannot serve: {reasons[0]}")
     if len(reasons) == len(fused_rank.backends()):
         pytest.skip(f"backend {name} cannot serve: {reasons[0]}")
-    interpreted = interpreted_kernels() if name == "triton" and INTERPRETED else nullcontext()
-    with fused_rank.use_backend(name), interpreted:
-        yield Backend(name, "cuda" if name == "cuda" or (name == "triton" and not INTERPRETED) else "cpu")
+    on_gpu = (name == "triton" and not INTERPRETED) or (name == "cuda" and not EMULATED)
+    with fused_rank.use_backend(name), on_cpu(name, request.node.nodeid):
+        yield Backend(name, "cuda" if on_gpu else "cpu")
 
 
 @pytest.hookimpl(wrapper=True)

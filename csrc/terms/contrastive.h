@@ -27,7 +27,7 @@ struct Contrastive {
     V positive, negative;
   };
   template <class T>
-  static Scale<T> unit() {
+  FR_TERM static Scale<T> unit() {
     return {T(1), T(1)};
   }
 
@@ -58,12 +58,12 @@ struct Contrastive {
   }
 
   template <class T>
-  void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T*) const {
+  FR_TERM void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T*) const {
     out[0] = {row.pos, T(n.positive), row.active_pos};
     out[1] = {row.neg, T(n.negative), row.active_neg};
   }
   template <class T>
-  Scale<T> scale(const T*, const T* grad) const {
+  FR_TERM Scale<T> scale(const T*, const T* grad) const {
     return {grad[0], grad[1]};
   }
 

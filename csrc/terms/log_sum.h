@@ -52,7 +52,7 @@ struct LogSum<V, true> {
 
 // Of a finished sum: its logarithm, -infinity if it is empty.
 template <class T, bool Online>
-double log_of(const LogSum<T, Online>& sum) {
+FR_TERM double log_of(const LogSum<T, Online>& sum) {
   return ::log(static_cast<double>(sum.total)) + static_cast<double>(sum.peak());
 }
 

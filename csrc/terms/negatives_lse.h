@@ -53,7 +53,7 @@ struct NegativesLse {
   }
 
   template <class T>
-  void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
+  FR_TERM void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
     state[0] = row.negative.total;
     state[1] = row.negative.peak();
     const bool any = n.negative > 0;
@@ -61,7 +61,7 @@ struct NegativesLse {
   }
 
   template <class T>
-  Scale<T> scale(const T* state, const T* grad) const {
+  FR_TERM Scale<T> scale(const T* state, const T* grad) const {
     if (state[0] == T(0)) return {};
     return {T(scale_) * grad[0] / state[0], state[1]};
   }

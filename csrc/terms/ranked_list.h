@@ -53,7 +53,7 @@ struct RankedList {
            (temperature_pos == 0.0 || temperature_pos * (reach - border) <= 60.0);
   }
   template <class T>
-  static Scale<T> unit() {
+  FR_TERM static Scale<T> unit() {
     return {T(1), T(1), T(0), T(0), T(0), T(0)};
   }
 
@@ -143,7 +143,7 @@ struct RankedList {
   }
 
   template <class T>
-  void finish(const Row<T>& row, PairCounts, Channels<T>* out, T* state) const {
+  FR_TERM void finish(const Row<T>& row, PairCounts, Channels<T>* out, T* state) const {
     double pos_shift = 0.0,
            neg_shift = 0.5 * alpha * temperature_neg;  // logarithms of what the masses were divided by
     state[4] = state[5] = T(0);
@@ -166,7 +166,7 @@ struct RankedList {
   }
 
   template <class T>
-  Scale<T> scale(const T* state, const T* grad) const {
+  FR_TERM Scale<T> scale(const T* state, const T* grad) const {
     const T positive = T(pos_weight) * grad[0] * state[2], negative = T(neg_weight) * grad[0] * state[0];
     const T tp = exact ? T(temperature_pos) : T(0), tn = exact ? T(temperature_neg) : T(0);
     return {positive, negative, positive * tp * state[3], negative * tn * state[1], state[4], state[5]};

@@ -27,7 +27,7 @@ struct SoftplusPositives {
   static SoftplusPositives from(const double* p) { return {p[0], p[1]}; }
 
   template <class V>
-  Row<V> start(const V* inputs) const {
+  FR_TERM Row<V> start(const V* inputs) const {
     return {V{}, V{}, inputs[0]};
   }
 
@@ -60,7 +60,7 @@ struct SoftplusPositives {
   }
 
   template <class T>
-  void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
+  FR_TERM void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
     const bool any = !is_nothing(row.level);
     const T count = any ? T(n.positive) : T(0);
     state[0] = row.level;
@@ -69,12 +69,12 @@ struct SoftplusPositives {
   }
 
   template <class T>
-  Scale<T> scale(const T* state, const T* grad) const {
+  FR_TERM Scale<T> scale(const T* state, const T* grad) const {
     if (is_nothing(state[0])) return {};
     return {-T(scale_) * grad[0], state[0]};
   }
   template <class T>
-  void input_gradient(const T* state, const T* grad, T* out) const {
+  FR_TERM void input_gradient(const T* state, const T* grad, T* out) const {
     out[0] = grad[0] * state[1];
   }
 
@@ -88,7 +88,7 @@ struct SoftplusPositives {
   }
 
   template <class T>
-  static bool is_nothing(T level) {
+  FR_TERM static bool is_nothing(T level) {
     return level < T(0.5 * kNothing);
   }
 };

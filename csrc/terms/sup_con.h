@@ -66,7 +66,7 @@ struct SupCon {
   }
 
   template <class T>
-  void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
+  FR_TERM void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
     const double count = static_cast<double>(n.positive);
     const T peak = max(row.positive.peak(), row.negative.peak());
     state[0] = T(row.positive.total * ::exp(static_cast<double>(row.positive.peak() - peak)));
@@ -83,7 +83,7 @@ struct SupCon {
   }
 
   template <class T>
-  Scale<T> scale(const T* state, const T* grad) const {
+  FR_TERM Scale<T> scale(const T* state, const T* grad) const {
     if (state[2] == T(0)) return {};
     const T push = T(scale_) * grad[0] / (state[0] + state[1]);
     return {push, push / state[2], state[2], state[0], state[1], state[3]};

@@ -18,6 +18,8 @@
 //   Scale<V>, scale, unit         what backward needs of a query: its state times the upstream gradient, or 1
 //   slope_positive, slope_negative   d loss / d distance of one pair
 //   input_gradient                d loss / d inputs of a query, from its state and upstream gradients (if it has any)
+//
+// All but `from` and `is_bounded` run on a GPU too: they are FR_TERM.
 #pragma once
 
 #include <cstdint>

@@ -60,3 +60,13 @@ def order_as_given(queries: int, gallery: int, *, self_form: bool, device: torch
     columns = query if self_form else torch.arange(gallery, device=device)
     none = torch.zeros(queries, dtype=torch.int32, device=device)
     return LabelOrder(query, columns, none, none, self_form)
+
+
+def reversed_ranges(order: LabelOrder) -> tuple[Tensor, Tensor]:
+    """For each sorted gallery row its positives [begin, end) among the sorted queries: the ranges rise with the
+    query.
+    """
+    place = torch.arange(order.gallery.shape[0], dtype=torch.int32, device=order.begin.device)
+    begin = torch.searchsorted(order.end, place, right=True, out_int32=True)
+    end = torch.searchsorted(order.begin, place, right=True, out_int32=True)
+    return begin, end

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import eager_library, library, triton_library
+from . import cuda_library, eager_library, library, triton_library
 from .schemas import SCHEMAS
 
 _PAIR = ("pair_forward", "pair_backward")
@@ -84,6 +84,7 @@ class Backend:
         terms: frozenset[str] | None = None,
         *,
         by_name_only: bool = False,
+        load: Callable[[], str | None] | None = None,
     ) -> None:
         self.name = name
         self.device_type = device_type  # None: any
@@ -91,6 +92,7 @@ class Backend:
         self.dtypes = dtypes  # None: all
         self.terms = terms  # None: all
         self.by_name_only = by_name_only
+        self._load = load  # what is still to be loaded for the first tensor, and why it can't be
         if missing is None:
             for operator in SCHEMAS:
                 packet = getattr(getattr(torch.ops, namespace), operator, None)
@@ -106,6 +108,8 @@ class Backend:
         if self.dtypes is not None and dtype not in self.dtypes:
             served = ", ".join(sorted(str(one).removeprefix("torch.") for one in self.dtypes))
             return f"it serves {served}, not {str(dtype).removeprefix('torch.')}"
+        if self._load is not None and (reason := self._load()) is not None:
+            return reason
         for operator in OPERATIONS[operation]:
             if operator not in self.__dict__:
                 return f"it has no operator {operator}"
@@ -118,7 +122,7 @@ class Backend:
         """Why it can serve nothing on this machine, whatever the tensors."""
         if self.missing is None and self.device_type == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA or ROCm device"
-        return self.missing
+        return self.missing if self.missing is not None or self._load is None else self._load()
 
 
 # fastest first; a new backend joins here
@@ -132,6 +136,15 @@ BACKENDS: dict[str, Backend] = {
         triton_library.DTYPES,
         triton_library.TERMS,
         by_name_only=triton_library.INTERPRETED,
+    ),
+    "cuda": Backend(
+        "cuda",
+        cuda_library.NAMESPACE,
+        cuda_library.DEVICE_TYPE,
+        cuda_library.register(),
+        cuda_library.DTYPES,
+        by_name_only=cuda_library.EMULATED is not None,
+        load=cuda_library.load,
     ),
     "eager": Backend("eager", eager_library.NAMESPACE, None, None),
 }
@@ -232,7 +245,11 @@ def _fallback_reason(device_type: str, dtype: torch.dtype) -> str | None:
         )
     reason = "no other backend serves this device"
     if device_type == "cuda":
-        reason = f"triton: {BACKENDS['triton'].unavailable('ranked_list_loss', device_type, dtype)}"
+        why = {
+            name: BACKENDS[name].unavailable("ranked_list_loss", device_type, dtype)
+            for name in ("triton", "cuda")
+        }
+        reason = "; ".join(f"{name}: {text}" for name, text in why.items())
     return (
         f"fused_rank runs its eager backend on {device_type} tensors ({reason}): chunked PyTorch, the same results and"
         " O(chunk·N) memory, but slower; fused_rank.use_backend('eager') silences this."

@@ -32,14 +32,15 @@ def _backward(x: Tensor, gallery: Tensor | None, need_x: bool, need_gallery: boo
     return _gradient(x, need_x, x), _gradient(gallery, need_gallery, x)
 
 
-def _live_tiles(x: Tensor, gallery: Tensor | None) -> Tensor:
+def live_tiles(x: Tensor, gallery: Tensor | None) -> Tensor:
+    """A live map for tiles of at least 64 × 64 pairs, unwritten."""
     columns = x.shape[0] if gallery is None else gallery.shape[0]
     tiles = ((x.shape[0] + _TILE - 1) // _TILE) * ((columns + _TILE - 1) // _TILE)
     # One to spare, so that its length is never 1: torch.compile would make a graph of its own for that.
     return x.new_empty(tiles + 1, dtype=torch.uint8)
 
 
-def fake_kernels(backend: Literal["cpp", "triton", "eager"]) -> dict[str, Callable[..., Any]]:
+def fake_kernels(backend: Literal["cpp", "triton", "cuda", "eager"]) -> dict[str, Callable[..., Any]]:
     """One fake for each schema."""
 
     def pair_forward(
@@ -64,7 +65,9 @@ def fake_kernels(backend: Literal["cpp", "triton", "eager"]) -> dict[str, Callab
         state = x.new_empty(PAIR_STATE_ROWS[term], rows, dtype=dtype)
         if backend == "triton":  # one gradient per query, already divided by its normalisers
             unit = x.new_empty(x.shape, dtype=dtype) if fused == "query" else empty
-            return result, state, _live_tiles(x, gallery), unit, empty.clone()
+            return result, state, live_tiles(x, gallery), unit, empty.clone()
+        if backend == "cuda":  # its gradient is made in backward
+            return result, state, live_tiles(x, gallery), empty, empty.clone()
         grad_x = empty if fused == "none" else x.new_empty(2, *x.shape, dtype=dtype)
         both = fused == "both" and gallery is not None
         grad_gallery = (
@@ -72,7 +75,7 @@ def fake_kernels(backend: Literal["cpp", "triton", "eager"]) -> dict[str, Callab
             if both and gallery is not None
             else empty.clone()
         )
-        return result, state, _live_tiles(x, gallery), grad_x, grad_gallery
+        return result, state, live_tiles(x, gallery), grad_x, grad_gallery
 
     def pair_backward(
         grad_sums: Tensor,
@@ -113,10 +116,12 @@ def fake_kernels(backend: Literal["cpp", "triton", "eager"]) -> dict[str, Callab
         rows = x.new_empty(3, x.shape[0], dtype=dtype)
         if backend == "eager":
             return rows, x.new_empty(0, dtype=dtype), x.new_empty(0, dtype=torch.uint8)
+        if backend == "cuda" and mining not in ("hard", "semihard"):
+            return rows, x.new_empty(0, dtype=dtype), x.new_empty(0, dtype=torch.uint8)
         state = x.new_empty(triplet_state_rows(mining), x.shape[0], dtype=dtype)
-        if backend == "triton":  # its backward visits every tile
+        if backend in ("triton", "cuda"):  # their backward visits every tile
             return rows, state, x.new_empty(0, dtype=torch.uint8)
-        return rows, state, _live_tiles(x, gallery)
+        return rows, state, live_tiles(x, gallery)
 
     def triplet_backward(
         grad_sums: Tensor,

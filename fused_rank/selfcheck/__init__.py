@@ -107,7 +107,7 @@ def able(device: torch.device) -> list[str]:
     return [
         name
         for name, backend in dispatch.BACKENDS.items()
-        if backend.missing is None and backend.device_type in (None, device.type)
+        if backend.device_type in (None, device.type) and backend.absent() is None
     ]
 
 
@@ -128,7 +128,7 @@ def _introduction(device: torch.device, gpu: bool) -> str:
 def _absent(device: torch.device) -> str:
     """Why the other backends of the device are not checked, a line each."""
     return "".join(
-        f"{name} is not checked: {backend.missing}\n"
+        f"{name} is not checked: {reason}\n"
         for name, backend in dispatch.BACKENDS.items()
-        if backend.missing is not None and backend.device_type in (None, device.type)
+        if backend.device_type in (None, device.type) and (reason := backend.absent()) is not None
     )

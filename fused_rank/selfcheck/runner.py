@@ -17,6 +17,10 @@ from .checks import CHECKS, SHAPES, TOLERANCES, Difference, make_batch
 
 DTYPES = tuple(TOLERANCES)
 NOT_SERVED = "–"
+_LAUNCHERS = {
+    "triton": "fused_rank.triton.launch",
+    "cuda": "fused_rank.cuda.kernels",
+}  # they count their kernels
 WITHOUT_BACKEND = "pairwise_distance"  # PyTorch products make it, whichever backend is chosen
 
 
@@ -131,12 +135,12 @@ def _cell(line: Line, dtype: torch.dtype, device: torch.device) -> Cell:
     line.launches += _launches() - launched
     if served.names and line.backend not in served.names:
         return Cell(problem=f"{served.text} ran in its place")
-    if "triton" in served.names and _launches() == launched:
-        return Cell(problem="no Triton kernel was launched")
+    if served.names.keys() & _LAUNCHERS.keys() and _launches() == launched:
+        return Cell(problem="no kernel was launched")
     return Cell(max(differences, key=lambda difference: difference.share))
 
 
 def _launches() -> int:
-    """Triton kernels launched so far; 0 where that backend was never needed."""
-    module = sys.modules.get("fused_rank.triton.launch")
-    return 0 if module is None else sum(module.counts().values())
+    """GPU kernels launched so far, by the backends that were ever needed."""
+    needed = (module for name in _LAUNCHERS.values() if (module := sys.modules.get(name)) is not None)
+    return sum(sum(module.counts().values()) for module in needed)
