@@ -192,7 +192,7 @@ def strip_pull_kernel(
     if NEAR:
         sums += tl.load(Sums + place, mask=there, other=0.0)
     else:
-        sums = finish_pull(sums, mass, x, i, f, own_first + owners, width)
+        sums = finish_pull(sums, mass, x, i, f, own_first + owners, width, METRIC)
     tl.store(Sums + place, sums, mask=there)
 
 
