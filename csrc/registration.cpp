@@ -5,15 +5,14 @@
 
 STABLE_TORCH_LIBRARY(fused_rank, m) {
   m.def(
-      "pair_forward(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str term, float[] "
-      "params, "
-      "str metric, bool normalize, str fused) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "pair_forward(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, Tensor? inputs, "
+      "str term, float[] params, str metric, bool normalize, str fused, bool symmetric) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "pair_backward(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, "
-      "str term, "
-      "float[] params, str metric, bool normalize, bool query_only, Tensor state, Tensor live, Tensor "
-      "grad_x, "
-      "Tensor grad_gallery, bool need_x, bool need_gallery) -> (Tensor, Tensor)");
+      "Tensor? inputs, str term, float[] params, str metric, bool normalize, bool query_only, "
+      "bool symmetric, Tensor state, Tensor live, Tensor grad_x, Tensor grad_gallery, bool need_x, "
+      "bool need_gallery, bool need_inputs) -> (Tensor, Tensor, Tensor)");
   m.def(
       "triplet_forward(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str mining, float "
       "margin, "

@@ -69,7 +69,7 @@ def test_pair_operators(
     generator: torch.Generator,
 ) -> None:
     given = data(form, dtype, generator, backend.device)
-    rows, *kept = check(backend, "pair_forward", *given, term, params, "euclidean", True, fused)
+    rows, *kept = check(backend, "pair_forward", *given, None, term, params, "euclidean", True, fused, False)
     channels = len(rows) // 3
     grad = torch.ones(channels, 70, dtype=rows.dtype, device=rows.device)
     for need_x, need_gallery in ((True, form != "self" and fused != "query"), (True, False)):
@@ -78,14 +78,17 @@ def test_pair_operators(
             "pair_backward",
             grad,
             *given,
+            None,
             term,
             params,
             "euclidean",
             True,
             fused == "query",
+            False,
             *kept,
             need_x,
             need_gallery,
+            False,
         )
 
 

@@ -7,11 +7,22 @@ namespace fused_rank {
 
 TermLayout term_layout(const std::string& term) {
   const double params[16] = {};
-  return with_term(term, params, 0.0, []<class Term>() { return TermLayout{Term::kChannels, Term::kState}; });
+  return with_term(term, params, 0.0,
+                   []<class Term>() { return TermLayout{Term::kChannels, Term::kState, kInputs<Term>}; });
 }
+
+namespace {
+
+void refuse_unserved(const PairInput& input) {
+  if (input.symmetric || input.metric == Metric::dot)
+    throw std::invalid_argument("the compiled sweeps have no symmetric form and no inner products yet");
+}
+
+}  // namespace
 
 template <class T>
 void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers& workers) {
+  refuse_unserved(problem.input);
   with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
     if (out.fused != Fused::none && !Term::kSeparable)
       throw std::invalid_argument(problem.term + " cannot be fused with these parameters");
@@ -21,6 +32,7 @@ void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers
 
 template <class T>
 void pair_backward(const PairProblem& problem, const PairBackward<T>& io, Workers& workers) {
+  refuse_unserved(problem.input);
   with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
     PairSweep<T, Term> sweep(problem, workers);
     if constexpr (Term::kSeparable) {

@@ -15,27 +15,32 @@ struct PairProblem {
   PairInput input;
   std::string term;
   std::vector<double> params;
+
+  // Those that the loss reports: the queries, and after them, in the symmetric form, the gallery.
+  int64_t rows() const { return input.query.rows + (input.symmetric ? input.gallery.rows : 0); }
 };
 
 // All in original row order. T is the accumulation type.
 template <class T>
 struct PairForward {
-  T* rows;        // [3 channels][M]: sums, counts, active
-  T* state;       // [state][M]
+  T* rows;        // [3 channels][R]: sums, counts, active; R is PairProblem::rows()
+  T* state;       // [state][R]
   uint8_t* live;  // one byte per tile
   Fused fused = Fused::none;
   T* grad_query = nullptr;    // [2][M][D], unit scale: positive and negative part
   T* grad_gallery = nullptr;  // [2][N][D]
+  const T* inputs = nullptr;  // [inputs][R], if the term takes any
 };
 
 template <class T>
 struct PairBackward {
-  const T* grad_sums;  // [channels][M]
+  const T* grad_sums;  // [channels][R]
   const T* state;
   const uint8_t* live;
   bool query_only = false;     // the gallery end of a pair stays where it is
   void* grad_query = nullptr;  // dtype of the query; null if not wanted
   void* grad_gallery = nullptr;
+  T* grad_inputs = nullptr;   // [inputs][R]; null if not wanted
   Fused fused = Fused::none;  // then the two below are what forward left
   const T* unit_query = nullptr;
   const T* unit_gallery = nullptr;
@@ -43,7 +48,7 @@ struct PairBackward {
 
 // How a term is laid out, for allocation. Throws std::invalid_argument for an unknown name.
 struct TermLayout {
-  int channels, state;
+  int channels, state, inputs;
 };
 TermLayout term_layout(const std::string& term);
 

@@ -16,11 +16,12 @@ struct PairInput {
   Order order;
   Metric metric = Metric::euclidean;
   bool normalize = false;
+  bool symmetric = false;  // two sets, and either is the other's gallery
 
   bool self() const { return order.self; }
   bool unit_rows() const { return normalize || metric == Metric::cosine; }
   double reach() const {  // the largest distance there can be
-    if (!unit_rows()) return INFINITY;
+    if (!unit_rows() || metric == Metric::dot) return INFINITY;
     return metric == Metric::squared ? 4.0 : 2.0;
   }
 };

@@ -14,13 +14,14 @@ using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pair_forward(
-    Tensor x, OptionalTensor labels, OptionalTensor gallery, OptionalTensor gallery_labels, std::string term,
-    std::vector<double> params, std::string metric, bool normalize, std::string fused);
-std::tuple<Tensor, Tensor> pair_backward(Tensor grad_sums, Tensor x, OptionalTensor labels,
-                                         OptionalTensor gallery, OptionalTensor gallery_labels,
-                                         std::string term, std::vector<double> params, std::string metric,
-                                         bool normalize, bool query_only, Tensor state, Tensor live,
-                                         Tensor grad_x, Tensor grad_gallery, bool need_x, bool need_gallery);
+    Tensor x, OptionalTensor labels, OptionalTensor gallery, OptionalTensor gallery_labels,
+    OptionalTensor inputs, std::string term, std::vector<double> params, std::string metric, bool normalize,
+    std::string fused, bool symmetric);
+std::tuple<Tensor, Tensor, Tensor> pair_backward(
+    Tensor grad_sums, Tensor x, OptionalTensor labels, OptionalTensor gallery, OptionalTensor gallery_labels,
+    OptionalTensor inputs, std::string term, std::vector<double> params, std::string metric, bool normalize,
+    bool query_only, bool symmetric, Tensor state, Tensor live, Tensor grad_x, Tensor grad_gallery,
+    bool need_x, bool need_gallery, bool need_inputs);
 std::tuple<Tensor, Tensor, Tensor> triplet_forward(Tensor x, OptionalTensor labels, OptionalTensor gallery,
                                                    OptionalTensor gallery_labels, std::string mining,
                                                    double margin, bool soft_margin, std::string metric,

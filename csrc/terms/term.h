@@ -30,6 +30,15 @@ struct Channels {
   T sum, count, active;
 };
 
+// Optional members of a term.
+template <class Term>
+inline constexpr int kInputs = [] {
+  if constexpr (requires { Term::kInputs; }) return Term::kInputs;
+  else return 0;
+}();
+template <class Term>
+inline constexpr bool kPositivesOnly = requires { Term::kPositivesOnly; };
+
 // A parameter (kept in double) as the number type of V.
 template <class V>
 FR_TERM typename ScalarOf<V>::type number(double x) {

@@ -7,11 +7,12 @@ value and derivative, from the difference of the rows as they came.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .options import RetrievalMetric
+from .options import PairMetric, RetrievalMetric
 
 _BLOCK_ELEMENTS = 1 << 19  # of one [m, N] matrix; some twenty live at once
 _SLAB_ELEMENTS = 1 << 20  # of one [L, D] matrix of differences
@@ -123,3 +124,36 @@ def pull_back_weights(grad: Tensor, distance: Tensor, metric: RetrievalMetric) -
     if metric == "euclidean":
         return (grad / distance).masked_fill_(distance == 0, 0)
     return 2 * grad if metric == "sqeuclidean" else grad.clone()
+
+
+class Distances(Protocol):
+    """What a term sees of a block of pairs, and the way back from its gradient."""
+
+    value: Tensor  # [m, N]
+
+    def pull_back(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the block's queries [m, D] and of the gallery [N, D]. Overwrites grad [m, N]."""
+
+
+class MetricDistances:
+    """Distances in a metric."""
+
+    def __init__(self, block: Block, metric: PairMetric) -> None:
+        self.value = to_metric(block.squared, metric)
+        self._block, self._metric = block, metric
+
+    def pull_back(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Through the metric and the difference of the rows."""
+        return self._block.pull_back(pull_back_weights(grad, self.value, self._metric))
+
+
+class InnerProducts:
+    """Inner products of queries [m, D] with a gallery [N, D]."""
+
+    def __init__(self, queries: Tensor, gallery: Tensor) -> None:
+        self.value = queries @ gallery.t()
+        self._queries, self._gallery = queries, gallery
+
+    def pull_back(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Each side moves along the other."""
+        return grad @ self._gallery, grad.t() @ self._queries

@@ -4,18 +4,22 @@ Memory is O(block·N): a block's matrices live only while it is folded into its 
 """
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import partial
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from ..reference import contrastive, ranked_list, triplet
+from ..reference import contrastive, ranked_list, softmax, sup_con, triplet
 from ..reference.dense import non_finite
 from ..reference.triplet import hardest, semihard
 from .blocks import (
     Block,
+    Distances,
     Gallery,
+    InnerProducts,
+    MetricDistances,
     pair_slabs,
     pull_back_weights,
     row_blocks,
@@ -23,13 +27,15 @@ from .blocks import (
     to_metric,
 )
 from .inner_autograd import inner_autograd
-from .options import Metric, Mining, RetrievalMetric
+from .options import Metric, Mining, PairMetric, RetrievalMetric
 from .reduction import Rows
 from .rows import prepare
 from .schemas import PAIR_CHANNELS
 from .validation import refuse_outside
 
-RowFunction = Callable[[Tensor, Tensor, Tensor], Rows]
+RowFunction = Callable[
+    ..., Rows
+]  # (distance [m, N], positive [m, N], negative [m, N], and inputs [k, m] if any)
 
 
 class BlockOfPairs(NamedTuple):
@@ -53,7 +59,7 @@ class Sweep:
         metric: str,
         normalize: bool,
     ) -> None:
-        self.metric = cast(Metric, metric)
+        self.metric = cast(PairMetric, metric)
         normalize = normalize or metric == "cosine"
         self.queries = prepare(x, normalize=normalize)
         self.gallery = None if gallery is None else prepare(gallery, normalize=normalize)
@@ -63,9 +69,32 @@ class Sweep:
     def gallery_rows(self) -> Tensor:
         return self.queries.rows if self.gallery is None else self.gallery.rows
 
+    def turned(self) -> "Sweep":
+        """The same pairs with the sides exchanged: the gallery's rows are the queries."""
+        assert self.gallery is not None
+        other = copy(self)
+        other.queries, other.gallery = self.gallery, self.queries
+        other.labels, other.gallery_labels = self.gallery_labels, self.labels
+        return other
+
     def __iter__(self) -> Iterator[BlockOfPairs]:
-        rows, gallery = self.queries.rows, Gallery(self.gallery_rows)
-        columns = torch.arange(gallery.rows.shape[0], device=rows.device)
+        gallery = Gallery(self.gallery_rows)
+        for index, positive, negative in self._masks():
+            yield BlockOfPairs(index, gallery.block(self.queries.rows[index]), positive, negative)
+
+    def _distances(self) -> Iterator[tuple[Tensor, Distances, Tensor, Tensor]]:
+        """As the iteration, with what a term sees of the pairs."""
+        if self.metric == "dot":
+            for index, positive, negative in self._masks():
+                yield index, InnerProducts(self.queries.rows[index], self.gallery_rows), positive, negative
+        else:
+            for index, block, positive, negative in self:
+                yield index, MetricDistances(block, self.metric), positive, negative
+
+    def _masks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Queries [m], positive and negative [m, N] of each block."""
+        rows = self.queries.rows
+        columns = torch.arange(self.gallery_rows.shape[0], device=rows.device)
         order = columns if self.labels is None else self.labels.argsort(stable=True)
         for part in row_blocks(rows.shape[0], columns.shape[0]):
             index = order[part]
@@ -73,7 +102,7 @@ class Sweep:
             negative = ~positive
             if self.gallery is None:
                 positive[torch.arange(index.shape[0], device=rows.device), index] = False
-            yield BlockOfPairs(index, gallery.block(rows[index]), positive, negative)
+            yield index, positive, negative
 
     def _positive(self, index: Tensor, columns: Tensor) -> Tensor:
         if self.labels is None:
@@ -81,36 +110,42 @@ class Sweep:
         other = self.labels if self.gallery_labels is None else self.gallery_labels
         return self.labels[index].unsqueeze(1) == other
 
-    def forward(self, function: RowFunction, channels: int) -> Tensor:
+    def forward(self, function: RowFunction, channels: int, inputs: Tensor | None = None) -> Tensor:
         """Rows of every query, [3·C, M]: sums, counts, active."""
         result = self.queries.rows.new_empty(3, channels, self.queries.rows.shape[0])
-        for index, block, positive, negative in self:
-            rows = function(to_metric(block.squared, self.metric), positive, negative)
+        for index, distances, positive, negative in self._distances():
+            rows = function(distances.value, positive, negative, *_inputs_of(inputs, index))
             result[:, :, index] = torch.stack(rows)
         result[0] += non_finite(self.queries.rows, None if self.gallery is None else self.gallery.rows)
         return result.flatten(0, 1)
 
     def backward(
-        self, function: RowFunction, grad_sums: Tensor, *, query_only: bool, need_x: bool, need_gallery: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Gradients of the two inputs, empty where not needed."""
+        self, function: RowFunction, grad_sums: Tensor, inputs: Tensor | None = None, *, query_only: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of the prepared rows [M, D], of the gallery's [N, D] and of the inputs [k, M] (or empty).
+
+        In self form the first has both ends of every pair, unless only the query end moves.
+        """
         grad_rows = torch.zeros_like(self.queries.rows)
         grad_gallery = torch.zeros_like(self.gallery_rows)
-        for index, block, positive, negative in self:
-            distance = to_metric(block.squared, self.metric).requires_grad_()
+        grad_inputs = grad_sums.new_empty(0) if inputs is None else torch.zeros_like(inputs)
+        for index, distances, positive, negative in self._distances():
+            leaves = [t.detach().requires_grad_() for t in (distances.value, *_inputs_of(inputs, index))]
             with inner_autograd():
-                sums = function(distance, positive, negative).sums
-                (grad,) = torch.autograd.grad(sums, distance, grad_sums[:, index])
-            queries, others = block.pull_back(pull_back_weights(grad, distance.detach(), self.metric))
-            grad_rows[index] = queries
+                sums = function(leaves[0], positive, negative, *leaves[1:]).sums
+                grad, *rest = torch.autograd.grad(sums, leaves, grad_sums[:, index])
+            grad_rows[index], others = distances.pull_back(grad)
             grad_gallery += others
+            for each in rest:
+                grad_inputs[:, index] = each
         if self.gallery is None and not query_only:
             grad_rows += grad_gallery
-        return self._gradients(grad_rows, grad_gallery, need_x, need_gallery)
+        return grad_rows, grad_gallery, grad_inputs
 
-    def _gradients(
+    def gradients(
         self, grad_x: Tensor, grad_gallery: Tensor, need_x: bool, need_gallery: bool
     ) -> tuple[Tensor, Tensor]:
+        """From prepared rows to the two inputs, empty where not needed."""
         empty = self.queries.rows.new_empty(0, dtype=self.queries.dtype)
         x = self.queries.gradient(grad_x) if need_x else empty
         y = (
@@ -121,12 +156,25 @@ class Sweep:
         return x, y
 
 
-def pair_term(term: str, params: list[float]) -> RowFunction:
-    """The reference rows of a pair loss, from the operator's flat parameters."""
-    if term == "contrastive":
-        pos_margin, neg_margin, power = params
-        return partial(contrastive.rows, pos_margin=pos_margin, neg_margin=neg_margin, power=int(power))
-    alpha, margin, temperature_neg, temperature_pos, pos_weight, neg_weight, exact, mean_all, eps = params
+def _inputs_of(inputs: Tensor | None, index: Tensor) -> tuple[Tensor, ...]:
+    return () if inputs is None else (inputs[:, index],)
+
+
+def _contrastive(pos_margin: float, neg_margin: float, power: float) -> RowFunction:
+    return partial(contrastive.rows, pos_margin=pos_margin, neg_margin=neg_margin, power=int(power))
+
+
+def _ranked_list(
+    alpha: float,
+    margin: float,
+    temperature_neg: float,
+    temperature_pos: float,
+    pos_weight: float,
+    neg_weight: float,
+    exact: float,
+    mean_all: float,
+    eps: float,
+) -> RowFunction:
     return partial(
         ranked_list.rows,
         alpha=alpha,
@@ -141,20 +189,35 @@ def pair_term(term: str, params: list[float]) -> RowFunction:
     )
 
 
+# the reference rows of each pair term, from the operator's flat parameters
+PAIR_TERMS: dict[str, Callable[..., RowFunction]] = {
+    "contrastive": _contrastive,
+    "ranked_list": _ranked_list,
+    "sup_con": lambda scale: partial(sup_con.rows, scale=scale),
+    "negatives_lse": lambda scale, shift: partial(softmax.negatives_lse, scale=scale, shift=shift),
+    "softplus_positives": lambda scale, shift: partial(softmax.softplus_positives, scale=scale, shift=shift),
+}
+
+
 def pair_forward(
     x: Tensor,
     labels: Tensor | None,
     gallery: Tensor | None,
     gallery_labels: Tensor | None,
+    inputs: Tensor | None,
     term: str,
     params: list[float],
     metric: str,
     normalize: bool,
     fused: str,
+    symmetric: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Rows; nothing is kept for backward, whatever `fused` asks for."""
     sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
-    rows = sweep.forward(pair_term(term, params), PAIR_CHANNELS[term])
+    function, channels = PAIR_TERMS[term](*params), PAIR_CHANNELS[term]
+    rows = torch.cat(
+        [part.forward(function, channels, own) for part, own in _directions(sweep, inputs, symmetric)], dim=1
+    )
     return rows, rows.new_empty(0), rows.new_empty(0, dtype=torch.uint8), rows.new_empty(0), rows.new_empty(0)
 
 
@@ -164,23 +227,45 @@ def pair_backward(
     labels: Tensor | None,
     gallery: Tensor | None,
     gallery_labels: Tensor | None,
+    inputs: Tensor | None,
     term: str,
     params: list[float],
     metric: str,
     normalize: bool,
     query_only: bool,
+    symmetric: bool,
     state: Tensor,
     live: Tensor,
     grad_x: Tensor,
     grad_gallery: Tensor,
     need_x: bool,
     need_gallery: bool,
-) -> tuple[Tensor, Tensor]:
+    need_inputs: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the pair losses."""
     sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
-    return sweep.backward(
-        pair_term(term, params), grad_sums, query_only=query_only, need_x=need_x, need_gallery=need_gallery
-    )
+    function = PAIR_TERMS[term](*params)
+    m = len(x)
+    (queries, own), *turned = _directions(sweep, inputs, symmetric)
+    rows, others, grad_inputs = queries.backward(function, grad_sums[:, :m], own, query_only=query_only)
+    for part, its_inputs in turned:
+        from_gallery, from_queries, more = part.backward(
+            function, grad_sums[:, m:], its_inputs, query_only=False
+        )
+        rows += from_queries
+        others += from_gallery
+        grad_inputs = torch.cat((grad_inputs, more), dim=-1)
+    grad_inputs = grad_inputs if need_inputs else grad_inputs.new_empty(0)
+    return *sweep.gradients(rows, others, need_x, need_gallery), grad_inputs
+
+
+def _directions(sweep: Sweep, inputs: Tensor | None, symmetric: bool) -> list[tuple[Sweep, Tensor | None]]:
+    """The sweep with its rows' inputs; symmetric: then the one from the gallery to the queries with its."""
+    if not symmetric:
+        return [(sweep, inputs)]
+    m = len(sweep.queries.rows)
+    own, others = (None, None) if inputs is None else (inputs[:, :m], inputs[:, m:])
+    return [(sweep, own), (sweep.turned(), others)]
 
 
 def triplet_forward(
@@ -220,7 +305,8 @@ def triplet_backward(
     """Gradients of the mined triplet losses; the mining is done again."""
     term = partial(triplet.rows, mining=cast(Mining, mining), margin=margin, soft_margin=soft_margin)
     sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
-    return sweep.backward(term, grad_sums, query_only=False, need_x=need_x, need_gallery=need_gallery)
+    grad_x, grad_gallery, _ = sweep.backward(term, grad_sums, query_only=False)
+    return sweep.gradients(grad_x, grad_gallery, need_x, need_gallery)
 
 
 def mine_hard(
@@ -332,7 +418,7 @@ def indexed_distance_backward(
         force = pull_back_weights(grad[slab], distance, sweep.metric).unsqueeze(1) * difference
         grad_rows.index_add_(0, i[slab], force)
         grad_others.index_add_(0, j[slab], force, alpha=-1)
-    return sweep._gradients(grad_rows, grad_others, need_x, need_gallery)
+    return sweep.gradients(grad_rows, grad_others, need_x, need_gallery)
 
 
 def _pair_list(x: Tensor, i: Tensor | None, j: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -378,4 +464,4 @@ def pairwise_distance_backward(
         grad_gallery += others
     if y is None:
         grad_rows += grad_gallery
-    return sweep._gradients(grad_rows, grad_gallery, need_x, need_y)
+    return sweep.gradients(grad_rows, grad_gallery, need_x, need_y)

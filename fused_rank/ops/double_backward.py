@@ -23,11 +23,10 @@ class _Refuse(torch.autograd.Function):
 
 
 def refuse_double_backward(
-    grads: tuple[Tensor | None, Tensor | None], *sources: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
+    grads: tuple[Tensor | None, ...], *sources: Tensor | None
+) -> tuple[Tensor | None, ...]:
     """Tie first derivatives to what they depend on, so that a second differentiation raises rather than gives zero."""
     if not torch.is_grad_enabled():  # no create_graph: nobody can come back
         return grads
     tie = cast(Callable[..., Tensor], _Refuse.apply)
-    first, second = (None if grad is None else tie(grad, *sources) for grad in grads)
-    return first, second
+    return tuple(None if grad is None else tie(grad, *sources) for grad in grads)

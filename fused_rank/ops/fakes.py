@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..reference.distance import accumulation_dtype
-from .schemas import PAIR_CHANNELS, PAIR_STATE_ROWS, triplet_state_rows
+from .schemas import PAIR_CHANNELS, PAIR_STATE_ROWS, pair_row_count, triplet_state_rows
 
 _TILE = 64
 
@@ -40,13 +40,16 @@ def fake_kernels(backend: Literal["cpp", "triton", "eager"]) -> dict[str, Callab
         labels: Tensor | None,
         gallery: Tensor | None,
         gallery_labels: Tensor | None,
+        inputs: Tensor | None,
         term: str,
         params: list[float],
         metric: str,
         normalize: bool,
         fused: str,
+        symmetric: bool,
     ) -> tuple[Tensor, ...]:
-        dtype, rows = accumulation_dtype(x.dtype), x.shape[0]
+        dtype = accumulation_dtype(x.dtype)
+        rows = pair_row_count(x.shape[0], 0 if gallery is None else gallery.shape[0], symmetric)
         empty = x.new_empty(0, dtype=dtype)
         result = x.new_empty(3 * PAIR_CHANNELS[term], rows, dtype=dtype)
         if backend == "eager":
@@ -70,19 +73,23 @@ def fake_kernels(backend: Literal["cpp", "triton", "eager"]) -> dict[str, Callab
         labels: Tensor | None,
         gallery: Tensor | None,
         gallery_labels: Tensor | None,
+        inputs: Tensor | None,
         term: str,
         params: list[float],
         metric: str,
         normalize: bool,
         query_only: bool,
+        symmetric: bool,
         state: Tensor,
         live: Tensor,
         grad_x: Tensor,
         grad_gallery: Tensor,
         need_x: bool,
         need_gallery: bool,
-    ) -> tuple[Tensor, Tensor]:
-        return _backward(x, gallery, need_x, need_gallery)
+        need_inputs: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        like = x.new_empty(0, dtype=grad_sums.dtype)
+        return *_backward(x, gallery, need_x, need_gallery), _gradient(inputs, need_inputs, like)
 
     def triplet_forward(
         x: Tensor,

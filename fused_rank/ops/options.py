@@ -4,6 +4,7 @@ from typing import Literal, TypeAlias
 
 Metric: TypeAlias = Literal["euclidean", "sqeuclidean", "cosine"]
 RetrievalMetric: TypeAlias = Literal["euclidean", "sqeuclidean", "cosine", "dot"]
+PairMetric: TypeAlias = RetrievalMetric  # of pair operators: what a term gets as its distance
 Reduction: TypeAlias = Literal["mean", "mean_active", "sum", "none"]
 Mining: TypeAlias = Literal["semihard", "hard", "all", "semihard_all"]
 Gradient: TypeAlias = Literal["query", "both", "exact"]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .dispatch import BACKENDS, select
 from .double_backward import refuse_double_backward
-from .options import Metric
+from .options import PairMetric
 from .reduction import Rows
 from .schemas import PAIR_CHANNELS
 
@@ -22,29 +22,65 @@ class PairTerm(NamedTuple):
     fused: str = "none"  # "query" or "both": the gradient may be made in the forward pass
 
 
+class _Options(NamedTuple):
+    term: PairTerm
+    metric: PairMetric
+    normalize: bool
+    symmetric: bool
+    backend: str
+
+
 def pair_rows(
     term: PairTerm,
     x: Tensor,
     labels: Tensor | None,
     gallery: Tensor | None,
     gallery_labels: Tensor | None,
-    metric: Metric,
+    metric: PairMetric,
     normalize: bool,
+    inputs: Tensor | None = None,
+    symmetric: bool = False,
 ) -> Rows:
-    """Rows of a pair loss; only the sums are differentiable."""
+    """Rows of a pair loss, each [C, R]; only the sums are differentiable, in x, gallery and inputs.
+
+    Args:
+        term: the loss.
+        x: queries [M, D].
+        labels: int64 [M]; None means plain pairing.
+        gallery: [N, D], or None for the self form.
+        gallery_labels: int64 [N].
+        metric: what the term sees of a pair; ``"dot"`` is the inner product.
+        normalize: divide rows by their norms first.
+        inputs: the term's numbers for each of the R rows, [k, R] in the accumulation dtype.
+        symmetric: the gallery's rows are queries too: R = M + N, the gallery's after the queries'. Else R = M.
+    """
     backend = select(term.operation, x)
-    needs_grad = torch.is_grad_enabled() and (
-        x.requires_grad or (gallery is not None and gallery.requires_grad)
-    )
-    if needs_grad:
-        rows: tuple[Tensor, Tensor, Tensor] = _PairRows.apply(  # type: ignore[no-untyped-call]
-            x, gallery, labels, gallery_labels, term, metric, normalize, backend.name
-        )
+    if inputs is not None:
+        inputs = inputs.contiguous()
+    sources = (x, gallery, inputs)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources):
+        options = _Options(term, metric, normalize, symmetric, backend.name)
+        rows: tuple[Tensor, Tensor, Tensor] = _PairRows.apply(*sources, labels, gallery_labels, options)  # type: ignore[no-untyped-call]
         return Rows(*rows)
     result = backend.pair_forward(
-        x, labels, gallery, gallery_labels, term.name, term.params, metric, normalize, "none"
+        x,
+        labels,
+        gallery,
+        gallery_labels,
+        inputs,
+        term.name,
+        term.params,
+        metric,
+        normalize,
+        "none",
+        symmetric,
     )[0]
-    return Rows(*result.view(3, PAIR_CHANNELS[term.name], x.shape[0]).unbind(0))
+    return Rows(*_channels(result, term))
+
+
+def _channels(rows: Tensor, term: PairTerm) -> tuple[Tensor, ...]:
+    """Sums, counts and active, each [C, R]."""
+    return rows.view(3, PAIR_CHANNELS[term.name], rows.shape[1]).unbind(0)
 
 
 class _PairRows(torch.autograd.Function):
@@ -53,41 +89,52 @@ class _PairRows(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         gallery: Tensor | None,
+        inputs: Tensor | None,
         labels: Tensor | None,
         gallery_labels: Tensor | None,
-        term: PairTerm,
-        metric: Metric,
-        normalize: bool,
-        backend: str,
+        options: _Options,
     ) -> tuple[Tensor, ...]:
-        rows, state, live, grad_x, grad_gallery = BACKENDS[backend].pair_forward(
-            x, labels, gallery, gallery_labels, term.name, term.params, metric, normalize, term.fused
+        term, metric, normalize, symmetric, backend = options
+        rows, *kept = BACKENDS[backend].pair_forward(
+            x,
+            labels,
+            gallery,
+            gallery_labels,
+            inputs,
+            term.name,
+            term.params,
+            metric,
+            normalize,
+            term.fused,
+            symmetric,
         )
-        ctx.save_for_backward(x, labels, gallery, gallery_labels, state, live, grad_x, grad_gallery)
-        ctx.term, ctx.metric, ctx.normalize, ctx.backend = term, metric, normalize, backend
-        sums, counts, active = rows.view(3, PAIR_CHANNELS[term.name], x.shape[0]).unbind(0)
+        ctx.save_for_backward(x, labels, gallery, gallery_labels, inputs, *kept)
+        ctx.options = options
+        sums, counts, active = _channels(rows, term)
         ctx.mark_non_differentiable(counts, active)
         return sums, counts, active
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, labels, gallery, gallery_labels, *kept = ctx.saved_tensors
-        need_x, need_gallery = ctx.needs_input_grad[:2]
+        x, labels, gallery, gallery_labels, inputs, *kept = ctx.saved_tensors
+        term, metric, normalize, symmetric, backend = ctx.options
+        needed = ctx.needs_input_grad[:3]
         with torch.no_grad():
-            grad_x, grad_gallery = BACKENDS[ctx.backend].pair_backward(
+            found = BACKENDS[backend].pair_backward(
                 grads[0].contiguous(),
                 x,
                 labels,
                 gallery,
                 gallery_labels,
-                ctx.term.name,
-                ctx.term.params,
-                ctx.metric,
-                ctx.normalize,
-                ctx.term.query_only,
+                inputs,
+                term.name,
+                term.params,
+                metric,
+                normalize,
+                term.query_only,
+                symmetric,
                 *kept,
-                need_x,
-                need_gallery,
+                *needed,
             )
-        wanted = (grad_x if need_x else None, grad_gallery if need_gallery else None)
-        return (*refuse_double_backward(wanted, grads[0], x, gallery), None, None, None, None, None, None)
+        wanted = tuple(grad if need else None for grad, need in zip(found, needed, strict=True))
+        return (*refuse_double_backward(wanted, grads[0], x, gallery, inputs), None, None, None)

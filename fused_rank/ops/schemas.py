@@ -2,13 +2,14 @@
 
 SCHEMAS: dict[str, str] = {
     "pair_forward": (
-        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str term, float[] params, str metric,"
-        " bool normalize, str fused) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, Tensor? inputs, str term, float[] params,"
+        " str metric, bool normalize, str fused, bool symmetric) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     ),
     "pair_backward": (
-        "(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str term,"
-        " float[] params, str metric, bool normalize, bool query_only, Tensor state, Tensor live, Tensor grad_x,"
-        " Tensor grad_gallery, bool need_x, bool need_gallery) -> (Tensor, Tensor)"
+        "(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, Tensor? inputs,"
+        " str term, float[] params, str metric, bool normalize, bool query_only, bool symmetric, Tensor state,"
+        " Tensor live, Tensor grad_x, Tensor grad_gallery, bool need_x, bool need_gallery, bool need_inputs)"
+        " -> (Tensor, Tensor, Tensor)"
     ),
     "triplet_forward": (
         "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str mining, float margin,"
@@ -39,9 +40,34 @@ SCHEMAS: dict[str, str] = {
     ),
 }
 
-# channels of each pair term, and rows of the state that the compiled forward keeps for its backward
-PAIR_CHANNELS = {"ranked_list": 1, "contrastive": 2}
-PAIR_STATE_ROWS = {"ranked_list": 6, "contrastive": 0}
+# channels of each pair term, numbers per query that enter it, and rows of the state that the compiled forward
+# keeps for its backward
+PAIR_CHANNELS = {
+    "ranked_list": 1,
+    "contrastive": 2,
+    "sup_con": 1,
+    "negatives_lse": 1,
+    "softplus_positives": 1,
+}
+PAIR_INPUTS = {
+    "ranked_list": 0,
+    "contrastive": 0,
+    "sup_con": 0,
+    "negatives_lse": 0,
+    "softplus_positives": 1,
+}
+PAIR_STATE_ROWS = {
+    "ranked_list": 6,
+    "contrastive": 0,
+    "sup_con": 4,
+    "negatives_lse": 2,
+    "softplus_positives": 2,
+}
+
+
+def pair_row_count(queries: int, gallery: int, symmetric: bool) -> int:
+    """Rows that a pair loss reports: the queries, and in the symmetric form the gallery's rows after them."""
+    return queries + gallery if symmetric else queries
 
 
 def triplet_state_rows(mining: str) -> int:

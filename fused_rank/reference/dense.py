@@ -43,8 +43,12 @@ def dense_loss(
     reduction: Reduction,
     pairwise: Pairwise | None = None,
     detach_gallery: bool = False,
+    symmetric: bool = False,
 ) -> Tensor:
-    """Distances, masks, `rows` of the loss, reduction: O(M·N) memory, everything differentiable by autograd."""
+    """Distances, masks, `rows` of the loss, reduction: O(M·N) memory, everything differentiable by autograd.
+
+    Symmetric: the gallery's rows are queries too, and come after the others.
+    """
     with torch.autocast(embeddings.device.type, enabled=False):
         dtype = accumulation_dtype(embeddings.dtype)
         x = embeddings.to(dtype)
@@ -55,5 +59,9 @@ def dense_loss(
         other = x if y is None else y
         distance = (pairwise or distance_matrix)(x, other.detach() if detach_gallery else other, metric)
         masks = pair_masks(labels, gallery_labels, (x.shape[0], other.shape[0]), x.device)
-        sums, counts, active = rows(distance, *masks)
-        return reduce(sums + non_finite(x, y), counts, active, reduction)
+        found, lost = rows(distance, *masks), non_finite(x, y)
+        if symmetric:
+            turned = rows(distance.t(), *(mask.t() for mask in masks))
+            found = Rows(*(torch.cat(both, dim=1) for both in zip(found, turned, strict=True)))
+            lost = torch.cat((lost, non_finite(other, x)))
+        return reduce(found.sums + lost, found.counts, found.active, reduction)

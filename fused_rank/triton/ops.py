@@ -40,15 +40,18 @@ def pair_forward(
     labels: Tensor | None,
     gallery: Tensor | None,
     gallery_labels: Tensor | None,
+    inputs: Tensor | None,
     term: str,
     params: list[float],
     metric: Metric,
     normalize: bool,
     fused: str,
+    symmetric: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Rows of a pair loss [3 · channels, M], and what backward needs: state, live map, unit gradient [M, D] (or
     empty).
     """
+    _refuse_unserved(inputs, metric, symmetric)
     unit_rows = normalize or metric == "cosine"
     packed, order = _prepare(x, labels, gallery, gallery_labels, unit_rows)
     kernels, values = terms.of(term, params, metric, unit_rows)
@@ -69,25 +72,29 @@ def pair_backward(
     labels: Tensor | None,
     gallery: Tensor | None,
     gallery_labels: Tensor | None,
+    inputs: Tensor | None,
     term: str,
     params: list[float],
     metric: Metric,
     normalize: bool,
     query_only: bool,
+    symmetric: bool,
     state: Tensor,
     live: Tensor,
     unit: Tensor,
     nothing: Tensor,
     need_x: bool,
     need_gallery: bool,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of x and of the gallery, each empty where it is not needed."""
-    grad_x, grad_gallery = x.new_empty(0), x.new_empty(0)
+    need_inputs: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, of the gallery and of the inputs, each empty where it is not needed."""
+    _refuse_unserved(inputs, metric, symmetric)
+    grad_x, grad_gallery, grad_inputs = x.new_empty(0), x.new_empty(0), grad_sums.new_empty(0)
     need_gallery = need_gallery and gallery is not None
     if not (need_x or need_gallery):
-        return grad_x, grad_gallery
+        return grad_x, grad_gallery, grad_inputs
     if unit.numel() > 0:
-        return (grad_sums[0].unsqueeze(1) * unit).to(x.dtype), grad_gallery
+        return (grad_sums[0].unsqueeze(1) * unit).to(x.dtype), grad_gallery, grad_inputs
     unit_rows = normalize or metric == "cosine"
     packed, order = _prepare(x, labels, gallery, gallery_labels, unit_rows)
     kernels, values = terms.of(term, params, metric, unit_rows)
@@ -98,4 +105,11 @@ def pair_backward(
         grad_x = query_gradient(packed, order, kernels, values, metric, scales, live, both_ends=both)
     if need_gallery:
         grad_gallery = gallery_gradient(packed, order, kernels, values, metric, scales, live)
-    return grad_x, grad_gallery
+    return grad_x, grad_gallery, grad_inputs
+
+
+def _refuse_unserved(inputs: Tensor | None, metric: str, symmetric: bool) -> None:
+    if inputs is not None or metric == "dot" or symmetric:
+        raise NotImplementedError(
+            "the Triton kernels have no per-query inputs, inner products or symmetric sweep"
+        )

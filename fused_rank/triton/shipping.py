@@ -46,12 +46,11 @@ def _pair_calls(where: str, given: tuple[Any, ...]) -> Iterator[Call]:
         def train(
             term: str = term, params: list[float] = params, fused: str = fused, query_only: bool = query_only
         ) -> object:
-            results, *kept = ops.pair_forward(*given, term, params, "euclidean", True, fused)
+            results, *kept = ops.pair_forward(*given, None, term, params, "euclidean", True, fused, False)
             grads = results[: results.shape[0] // 3]
             two_set = given[2] is not None and not query_only
-            return ops.pair_backward(
-                grads, *given, term, params, "euclidean", True, query_only, *kept, True, two_set
-            )
+            options = (term, params, "euclidean", True, query_only, False)
+            return ops.pair_backward(grads, *given, None, *options, *kept, True, two_set, False)
 
         yield f"{term} {fused} {where}", train
 

@@ -64,10 +64,12 @@ class Inputs:
 
 def pair(term: str, params: list[float], *, two_set: bool, query_only: bool) -> Case:
     def run(ops: Any, given: Inputs) -> Outputs:
-        sides, common = given.sides(two_set), (term, params, "euclidean", True)
-        rows, *kept = ops.pair_forward(*sides, *common, "query" if query_only else "none")
+        sides, common = given.sides(two_set), (None, term, params, "euclidean", True)
+        rows, *kept = ops.pair_forward(*sides, *common, "query" if query_only else "none", False)
         up = given.upstream(rows.shape[0] // 3, given.shape.rows)
-        grad_x, grad_y = ops.pair_backward(up, *sides, *common, query_only, *kept, True, two_set)
+        grad_x, grad_y, _ = ops.pair_backward(
+            up, *sides, *common, query_only, False, *kept, True, two_set, False
+        )
         return {"rows": rows, "grad x": grad_x, "grad gallery": grad_y}
 
     return run
