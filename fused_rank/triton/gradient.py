@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..gpu.widths import on_chip
 from .configs import LIVE_TILE, SUM_BLOCK, splits, tiles
 from .fold import coefficients
 from .launch import launch
@@ -23,6 +24,7 @@ from .pairs import Pairs
 from .pull import finish_pull, pull_far
 from .terms import Term
 from .tile import any_set, band, edge_factor, kinds, load_ranges, tile_distances, tiles_of
+from .wide import wide_gradient
 
 _MOST_SPLITS = 4  # gradients [parts, rows, D] are kept apart until they are added
 
@@ -178,12 +180,14 @@ def gradient(
         "OF_ROWS": own_scales is not None,
         "OF_COLUMNS": other_scales is not None,
     }
-    return x.gradient(_on_chip(x, y, arguments, constexprs).sum(0))
+    if on_chip(x.source.dtype, x.width):
+        out = _on_chip(x, y, arguments, constexprs)
+    else:
+        out = wide_gradient(pairs, arguments, constexprs)
+    return x.gradient(out.sum(0))
 
 
-def _on_chip(
-    x: Operand, y: Operand, arguments: dict[str, Any], constexprs: dict[str, Any]
-) -> Tensor:
+def _on_chip(x: Operand, y: Operand, arguments: dict[str, Any], constexprs: dict[str, Any]) -> Tensor:
     """[parts, R, D]"""
     shape = tiles("gradient", x.source.dtype, x.width)
     blocks, slices = triton.cdiv(x.size, shape.rows), triton.cdiv(x.width, shape.features)

@@ -59,9 +59,7 @@ def near_statistics_kernel(
         at = tl.cast(block, tl.int64) * count + t
         if tl.load(near + at) != 0:
             j = t * BN + tl.arange(0, BN)
-            squared, close, _ = near_distances(
-                x, y, i, j, rows, columns, width, apart, PRECISION, LOCAL, BK
-            )
+            squared, close, _ = near_distances(x, y, i, j, rows, columns, width, apart, PRECISION, LOCAL, BK)
             positive, negative = kinds(i, j, first, last, rows, columns, apart)
             some_positive = (some < t * BN + BN) & (most > t * BN)
             d = to_metric(squared, METRIC)

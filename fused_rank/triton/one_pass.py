@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from .configs import splits, tiles
-from .fold import load_inputs, store_members
+from .fold import store_members
 from .gradient import make_scales
 from .launch import launch
 from .near import near_gradient, near_statistics
@@ -90,9 +90,7 @@ def one_pass_kernel(
         store_members(partial, row, i, rows, slot + part, slots, TERM)
 
 
-def statistics_and_gradient(
-    pairs: Pairs, channels: int, state_rows: int
-) -> tuple[Statistics, torch.Tensor]:
+def statistics_and_gradient(pairs: Pairs, channels: int, state_rows: int) -> tuple[Statistics, torch.Tensor]:
     """Statistics, and the gradient of each query's own loss with respect to it, fp32 [M, D].
 
     For terms of one channel whose scales begin with a factor for positives and one for negatives, and are `unit`

@@ -6,23 +6,13 @@ norms.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..gpu.order import LabelOrder
-
-
-class Side(NamedTuple):
-    """What kernels see of an operand of R rows; all in sorted order. One argument of a kernel: `x.rows`, `x.norm`, …"""
-
-    rows: Tensor  # [R, D] fp32: centred; 16-bit: as it came
-    low: Tensor  # [R, D] fp32: what `rows` lost to rounding; for 16-bit rows unused (it is `rows` again)
-    inverse: Tensor  # [R] fp32: factor of a 16-bit row, 1/|x| or 1; for fp32 rows unused (1)
-    norm: Tensor  # [R] fp32: |row|² of the row as it enters the product, times its factor²
-    finite: Tensor  # [R] uint8: 0 for a row with NaN or inf, which is stored as zero
-    index: Tensor  # type: ignore[assignment]  # [R] int64: the original row
+from .clusters import FEWEST, describe_clusters
+from .side import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +62,41 @@ class Packed:
 
 
 def pack(
-    x: Tensor, gallery: Tensor | None, order: LabelOrder, *, unit_rows: bool, centre: bool = True
+    x: Tensor,
+    gallery: Tensor | None,
+    order: LabelOrder,
+    *,
+    unit_rows: bool,
+    centre: bool = True,
+    both_ways: bool = False,
 ) -> Packed:
     """Pack x [M, D] and gallery [N, D] (None: self form) in label order.
 
     Args:
         unit_rows: divide rows by their norms.
-        centre: subtract the common mean from fp32 rows; not for inner products.
+        centre: subtract the common mean from fp32 rows, and describe tight clusters; not for inner products.
+        both_ways: gallery rows have losses as well, which any query that is not finite makes NaN.
     """
     query = _describe(x.detach(), unit_rows)
     other = query if gallery is None else _describe(gallery.detach(), unit_rows)
     offset = None
     if centre and x.dtype == torch.float32:
         offset = _common_mean([query] if gallery is None else [query, other])
-    all_finite = other.finite.all()
-    packed = _pack(query, order.query, offset, ~(query.finite & all_finite))
+    clustered = centre and min(len(query.source), len(other.source)) >= FEWEST
+    queries_finite, all_finite = query.finite.all(), other.finite.all()
+    # a gallery row loses its gradient to any other that is lost
+    lost = ~(query.finite & all_finite), ~(other.finite & all_finite)
+    if gallery is None or both_ways:
+        none = ~(queries_finite & all_finite)
+        lost = none.expand(len(query.source)), none.expand(len(other.source))
+    packed = _pack(query, order.query, offset, lost[0], clustered)
     if gallery is None:
-        lost = ~all_finite.expand(x.shape[0])
-        packed = Operand(packed.side, packed.source, packed.inverse_norm, lost)
-        return Packed(packed, packed)
-    both_finite = other.finite & all_finite  # a gallery row loses its gradient to any other that is lost
-    return Packed(packed, _pack(other, order.gallery, offset, ~both_finite))
+        both = Packed(packed, packed)
+    else:
+        both = Packed(packed, _pack(other, order.gallery, offset, lost[1], clustered))
+    if clustered:
+        describe_clusters(both.query.side, both.gallery.side)
+    return both
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ def _common_mean(sides: list[_Rows]) -> Tensor:
     return torch.where(spread > 1e-12 * square, gridded, mean)  # below, no grid is fine enough to help
 
 
-def _pack(rows: _Rows, order: Tensor, offset: Tensor | None, lost: Tensor) -> Operand:
+def _pack(rows: _Rows, order: Tensor, offset: Tensor | None, lost: Tensor, clustered: bool) -> Operand:
     finite = rows.finite[order]
     if rows.source.dtype == torch.float32:
         exact = rows.exact[order]
@@ -149,5 +153,8 @@ def _pack(rows: _Rows, order: Tensor, offset: Tensor | None, lost: Tensor) -> Op
         if rows.inverse_norm is not None:
             inverse = rows.inverse_norm[order].float()
         norm = (rows.square[order] * inverse.double().square()).float()
-    side = Side(high, low, inverse, norm, finite.to(torch.uint8), order)
+    cluster = torch.full_like(order, -1, dtype=torch.int32)
+    local = torch.zeros_like(high, dtype=torch.float32) if clustered else norm
+    local_norm = torch.zeros_like(norm) if clustered else norm
+    side = Side(high, low, inverse, norm, finite.to(torch.uint8), order, cluster, local, local_norm)
     return Operand(side, rows.source, rows.inverse_norm, lost)

@@ -158,7 +158,9 @@ def statistics(pairs: Pairs, inputs: Tensor | None, channels: int, state_rows: i
     if close:
         near_statistics(arguments, constexprs, blocks)
     results, state = finish(partial, pairs, inputs, channels, state_rows)
-    if term.inputs and pairs.self_form:  # tiles that are alive for their rows move their columns
+    if (
+        term.inputs and pairs.self_form
+    ):  # what is alive for its rows may not be for its columns, and moves both
         live = joined_live(live, live, x.size, x.size)
     return Statistics(results, state, live)
 
@@ -167,9 +169,7 @@ def joined_live(live: Tensor, turned: Tensor, rows: int, columns: int) -> Tensor
     """A map of tiles that are alive in it or in the map of the same pairs with the sides exchanged."""
     shape = triton.cdiv(rows, LIVE_TILE), triton.cdiv(columns, LIVE_TILE)
     joined = torch.empty_like(live)
-    torch.bitwise_or(
-        live[:-1].view(shape), turned[:-1].view(shape[::-1]).T, out=joined[:-1].view(shape)
-    )
+    torch.bitwise_or(live[:-1].view(shape), turned[:-1].view(shape[::-1]).T, out=joined[:-1].view(shape))
     return joined
 
 

@@ -96,9 +96,7 @@ def _squares(product, own, other, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def product_distances(
-    x, y, i, j, rows, columns, width, apart, PRECISION: tl.constexpr, BK: tl.constexpr
-):
+def product_distances(x, y, i, j, rows, columns, width, apart, PRECISION: tl.constexpr, BK: tl.constexpr):
     """|x_i − y_j|² [BM, BN] as the product gives it, and which pairs are close: those it gives too few digits of.
 
     A row is not close to itself.
@@ -197,21 +195,44 @@ def split_factor(u):
 
 
 @triton.jit
+def _scaled_difference(a, b, u, v):
+    """a·u − b·v, exactly 0 for copies; b·v − a·u has the same bits.
+
+    Powers of two come out exactly and leave two terms of one size. Not the plain form, which a fused multiply-add
+    would make non-zero for copies.
+    """
+    power, rest = split_factor(u)
+    their_power, their_rest = split_factor(v)
+    a *= power
+    b *= their_power
+    return (a - b) * (0.5 * (rest + their_rest)) + (rest - their_rest) * (0.5 * (a + b))
+
+
+@triton.jit
 def difference(x, y, i, j, k, rows, width):
     """x_i − y_j at features k, for rows i and one column j: [I, K]; exactly 0 for copies."""
     raw = load_rows(x.rows, i, k, rows, width).to(tl.float32)
-    other = load_row(y.rows, j, k, width).to(tl.float32)
+    other = load_row(y.rows, j, k, width).to(tl.float32)[None, :]
     if is_half(x):
-        power, rest = split_factor(tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None])
-        their_power, their_rest = split_factor(tl.load(y.inverse + j))
-        # Powers of two come out exactly and leave two terms of one size. Not x·u − y·v, which a fused multiply-add
-        # would make non-zero for copies; and y − x has the same bits as x − y.
-        raw *= power
-        other *= their_power
-        middle = 0.5 * (raw + other[None, :])
-        return (raw - other[None, :]) * (0.5 * (rest + their_rest)) + (rest - their_rest) * middle
+        factor = tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None]
+        return _scaled_difference(raw, other, factor, tl.load(y.inverse + j))
     low = load_rows(x.low, i, k, rows, width) - load_row(y.low, j, k, width)[None, :]
-    return (raw - other[None, :]) + low
+    return (raw - other) + low
+
+
+@triton.jit
+def difference_to(x, y, i, j, k, there, width):
+    """x_i − y_j at features k, for rows i and a row j [I] of y for each: [I, K]; 0 where not `there` [I]."""
+    inside = there[:, None] & (k < width)[None, :]
+    at = i.to(tl.int64)[:, None] * width + k[None, :]
+    to = j.to(tl.int64)[:, None] * width + k[None, :]
+    raw = tl.load(x.rows + at, mask=inside, other=0.0).to(tl.float32)
+    other = tl.load(y.rows + to, mask=inside, other=0.0).to(tl.float32)
+    if is_half(x):
+        factor = tl.load(x.inverse + i, mask=there, other=0.0)[:, None]
+        return _scaled_difference(raw, other, factor, tl.load(y.inverse + j, mask=there, other=0.0)[:, None])
+    low = tl.load(x.low + at, mask=inside, other=0.0) - tl.load(y.low + to, mask=inside, other=0.0)
+    return (raw - other) + low
 
 
 @triton.jit

@@ -7,21 +7,26 @@ A new loss adds its file and its line in `_TERMS`.
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from ...ops.options import Metric
-from . import contrastive, ranked_list
+from ...ops.options import PairMetric
+from . import contrastive, nt_xent, ranked_list, sup_con
 from .term import Term
 
 __all__ = ["Term", "for_gradient", "of"]
 
-Make: TypeAlias = Callable[[Sequence[float], Metric, bool], tuple[Term, Any]]
+Make: TypeAlias = Callable[[Sequence[float], PairMetric, bool], tuple[Term, Any]]
 
 _TERMS: dict[str, Make] = {
     "contrastive": contrastive.make,
+    "negatives_lse": nt_xent.make_negatives,
     "ranked_list": ranked_list.make,
+    "softplus_positives": nt_xent.make_positives,
+    "sup_con": sup_con.make,
 }
 
 
-def of(name: str, params: Sequence[float], metric: Metric, unit_rows: bool) -> tuple[Term, tuple[float, ...]]:
+def of(
+    name: str, params: Sequence[float], metric: PairMetric, unit_rows: bool
+) -> tuple[Term, tuple[float, ...]]:
     """The term that Python knows by `name`, and its parameters as kernels take them."""
     if name not in _TERMS:
         raise ValueError(f"unknown term: {name}")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from ...ops.options import Metric
+from ...ops.options import PairMetric
 from .term import Term
 
 
@@ -108,9 +108,7 @@ CONTRASTIVE = Term(
 )
 
 
-def make(
-    params: Sequence[float], metric: Metric, unit_rows: bool
-) -> tuple[Term, ContrastiveParams]:
+def make(params: Sequence[float], metric: PairMetric, unit_rows: bool) -> tuple[Term, ContrastiveParams]:
     """[pos_margin, neg_margin, power]"""
     pos_margin, neg_margin, power = params
     return CONTRASTIVE, ContrastiveParams(pos_margin, neg_margin, float(power == 2.0))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from ...ops.options import Metric
+from ...ops.options import PairMetric
 from .term import Term
 
 
@@ -214,9 +214,7 @@ RANKED_LIST_STREAMED = replace(
 )
 
 
-def make(
-    params: Sequence[float], metric: Metric, unit_rows: bool
-) -> tuple[Term, RankedListParams]:
+def make(params: Sequence[float], metric: PairMetric, unit_rows: bool) -> tuple[Term, RankedListParams]:
     """[alpha, margin, temperature_neg, temperature_pos, pos_weight, neg_weight, exact, all positives, eps]"""
     alpha, margin, temperature_neg, temperature_pos, pos_weight, neg_weight, exact, every, eps = params
     border = alpha - margin
