@@ -30,7 +30,8 @@ def fold_tile(row, d, positive, negative, some_positive, p, TERM: tl.constexpr):
 @triton.jit
 def store_members(pointer, row, i, rows, part, parts, TERM: tl.constexpr):
     """A row's accumulators into a table [members, parts, rows]."""
-    for m in tl.static_range(TERM.row_members):
+    count: tl.constexpr = TERM.row_members
+    for m in tl.static_range(count):
         at = tl.cast(m * parts + part, tl.int64) * rows
         tl.store(pointer + at + i, row[m], mask=i < rows)
 

@@ -23,7 +23,7 @@ from .operand import Operand
 from .pairs import Pairs
 from .pull import finish_pull, pull_far
 from .terms import Term
-from .tile import any_set, band, edge_factor, kinds, load_ranges, tile_distances, tiles_of
+from .tile import band, edge_factor, kinds, load_ranges, tile_distances, tiles_of
 from .wide import wide_gradient
 
 _MOST_SPLITS = 4  # gradients [parts, rows, D] are kept apart until they are added
@@ -38,7 +38,6 @@ def gradient_kernel(
     own_scales,
     other_scales,
     live,
-    near,
     out,
     p,
     rows,
@@ -72,7 +71,7 @@ def gradient_kernel(
     start, stop = tiles_of(part, parts, count, some, most, BN, TERM.positives_only)
     for t in range(start, stop):
         j0 = t * BN
-        if tl.load(alive + tl.cast(j0 // LIVE, tl.int64) * live_column) != 0:
+        if (tl.load(alive + tl.cast(j0 // LIVE, tl.int64) * live_column) & 1) != 0:
             j = j0 + tl.arange(0, BN)
             d, close = tile_distances(x, y, i, j, rows, columns, width, apart, METRIC, PRECISION, BK)
             positive, negative = kinds(i, j, first, last, rows, columns, apart)
@@ -82,9 +81,6 @@ def gradient_kernel(
             c = coefficients(d, i, j, of, scales, p, rows, columns, TERM, OF_ROWS, OF_COLUMNS)
             c = tl.where(close, 0.0, c * edge_factor(d, METRIC))
             sums, mass = pull_far(sums, mass, c, y, j, f, columns, width, PRECISION)
-            if METRIC != "dot":
-                if tl.program_id(1) == 0:
-                    tl.store(near + tl.cast(block, tl.int64) * count + t, any_set(close).to(tl.uint8))
     total = finish_pull(sums, mass, x, i, f, rows, width, METRIC)
     at = tl.load(x.index + i, mask=i < rows, other=0) + tl.cast(part, tl.int64) * rows
     tl.store(out + at[:, None] * width + f[None, :], total, mask=(i < rows)[:, None] & (f < width)[None, :])
@@ -110,7 +106,8 @@ def scale_kernel(
     at = tl.load(index + i, mask=i < rows, other=0)
     inside = i < rows
     kept = ()
-    for k in tl.static_range(TERM.state_rows):
+    keep: tl.constexpr = TERM.state_rows
+    for k in tl.static_range(keep):
         kept = kept + (tl.load(state + tl.cast(k * rows, tl.int64) + at, mask=inside, other=0.0),)  # type: ignore[assignment]
     upstream = ()
     for c in tl.static_range(CHANNELS):
@@ -121,7 +118,8 @@ def scale_kernel(
         tl.store(scales + tl.cast(m * rows, tl.int64) + i, scale[m], mask=inside)
     if TERM.inputs > 0:
         moved = TERM.input_gradient(kept, upstream, p)
-        for k in tl.static_range(TERM.inputs):
+        inputs: tl.constexpr = TERM.inputs
+        for k in tl.static_range(inputs):
             tl.store(input_grads + tl.cast(k * rows, tl.int64) + at, moved[k], mask=inside)
 
 
@@ -180,10 +178,12 @@ def gradient(
         "OF_ROWS": own_scales is not None,
         "OF_COLUMNS": other_scales is not None,
     }
-    if on_chip(x.source.dtype, x.width):
-        out = _on_chip(x, y, arguments, constexprs)
-    else:
-        out = wide_gradient(pairs, arguments, constexprs)
+    sweep = _on_chip if on_chip(x.source.dtype, x.width) else wide_gradient
+    out = sweep(x, y, arguments, constexprs)
+    if pairs.metric != "dot":
+        arguments |= {"out": out, "parts": len(out)}
+        constexprs |= {"BM": LIVE_TILE, "BN": LIVE_TILE // 2}
+        near_gradient(arguments, constexprs, tile_rows, live_columns=LIVE_TILE)
     return x.gradient(out.sum(0))
 
 
@@ -194,9 +194,9 @@ def _on_chip(x: Operand, y: Operand, arguments: dict[str, Any], constexprs: dict
     columns = triton.cdiv(y.size, shape.columns)
     parts = splits(blocks * slices, columns, _MOST_SPLITS)
     out = torch.empty(parts, x.size, x.width, dtype=torch.float32, device=x.source.device)
-    near = torch.zeros(blocks * columns, dtype=torch.uint8, device=out.device)
-    arguments |= {"near": near, "out": out, "parts": parts}
-    constexprs |= {
+    arguments = {**arguments, "out": out, "parts": parts}
+    constexprs = {
+        **constexprs,
         "LIVE": LIVE_TILE,
         "BM": shape.rows,
         "BN": shape.columns,
@@ -204,6 +204,4 @@ def _on_chip(x: Operand, y: Operand, arguments: dict[str, Any], constexprs: dict
         "DS": shape.features,
     }
     launch(gradient_kernel, (blocks, slices, parts), arguments, constexprs, **shape.options)
-    if constexprs["METRIC"] != "dot":
-        near_gradient(arguments, constexprs, blocks)
     return out

@@ -1,7 +1,7 @@
 """Close pairs, which the hot sweeps leave out: a product has too few digits of their distance and of their
 difference.
 
-Those sweeps mark tiles with such pairs in a map [row blocks, column tiles]. Here the marked tiles are visited again.
+Those sweeps mark tiles with such pairs by the bit 2 of a map. Here the marked tiles are visited again.
 Pairs within a cluster (`clusters.py`) are made right by a second product, of the rows relative to their cluster's
 centre, the others from the rows' difference; both are added to what the sweep left. The latter is slow by the pair
 and, while few need it, cheap in all; and all this keeps the registers that it needs out of the hot sweeps.
@@ -27,7 +27,6 @@ def near_statistics_kernel(
     end,
     inputs,
     partial,
-    near,
     live,
     p,
     rows,
@@ -44,8 +43,8 @@ def near_statistics_kernel(
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """Close pairs into slots of their own, [parts, 2 parts), of the partial rows, and into the live map if there is
-    one.
+    """Close pairs into slots of their own, [parts, 2 parts), of the partial rows, and into the live map
+    [row blocks, column tiles].
     """
     block = tl.program_id(0)
     part = tl.program_id(1)
@@ -57,19 +56,19 @@ def near_statistics_kernel(
     start, stop = tiles_of(part, parts, count, some, most, BN, TERM.positives_only)
     for t in range(start, stop):
         at = tl.cast(block, tl.int64) * count + t
-        if tl.load(near + at) != 0:
+        marks = tl.load(live + at)
+        if (marks & 2) != 0:
             j = t * BN + tl.arange(0, BN)
             squared, close, _ = near_distances(x, y, i, j, rows, columns, width, apart, PRECISION, LOCAL, BK)
             positive, negative = kinds(i, j, first, last, rows, columns, apart)
             some_positive = (some < t * BN + BN) & (most > t * BN)
             d = to_metric(squared, METRIC)
             row, alive = fold_tile(row, d, positive & close, negative & close, some_positive, p, TERM)
-            if live is not None:
-                tl.store(live + at, alive.to(tl.uint8) | tl.load(live + at))
+            tl.store(live + at, marks | alive.to(tl.uint8))
     store_members(partial, row, i, rows, parts + part, slots, TERM)
 
 
-@triton.jit(do_not_specialize=["rows", "columns", "apart", "parts"])
+@triton.jit(do_not_specialize=["rows", "columns", "apart", "parts", "live_row", "live_column"])
 def near_gradient_kernel(
     x,
     y,
@@ -77,7 +76,7 @@ def near_gradient_kernel(
     end,
     own_scales,
     other_scales,
-    near,
+    live,
     out,
     p,
     rows,
@@ -85,11 +84,14 @@ def near_gradient_kernel(
     width,
     apart,
     parts,
+    live_row,
+    live_column,
     TERM: tl.constexpr,
     METRIC: tl.constexpr,
     OF_ROWS: tl.constexpr,
     OF_COLUMNS: tl.constexpr,
     UNIT: tl.constexpr,
+    LIVE: tl.constexpr,
     PRECISION: tl.constexpr,
     LOCAL: tl.constexpr,
     BM: tl.constexpr,
@@ -97,7 +99,9 @@ def near_gradient_kernel(
     BK: tl.constexpr,
     DS: tl.constexpr,
 ):
-    """Close pairs added to the gradients out [parts, R, D]; with UNIT "positive" or "negative" ones at scale 1."""
+    """Close pairs of live tiles added to the gradients out [parts, R, D]; with UNIT "positive" or "negative" ones at
+    scale 1.
+    """
     block = tl.program_id(0)
     part = tl.program_id(1)
     i = block * BM + tl.arange(0, BM)
@@ -107,7 +111,8 @@ def near_gradient_kernel(
     count = tl.cdiv(columns, BN)
     start, stop = tiles_of(part, parts, count, some, most, BN, TERM.positives_only)
     for t in range(start, stop):
-        if tl.load(near + tl.cast(block, tl.int64) * count + t) != 0:
+        marks = live + tl.cast(block, tl.int64) * live_row + tl.cast(t * BN // LIVE, tl.int64) * live_column
+        if tl.load(marks) == 3:
             j = t * BN + tl.arange(0, BN)
             squared, close, apiece = near_distances(
                 x, y, i, j, rows, columns, width, apart, PRECISION, LOCAL, BK
@@ -150,26 +155,35 @@ def near_statistics(arguments: dict[str, Any], constexprs: dict[str, Any], block
     launch(
         near_statistics_kernel,
         (blocks, arguments["parts"]),
-        {name: arguments[name] for name in (*_NEAR, "inputs", "partial", "live", "slots")},
+        {name: arguments[name] for name in (*_NEAR, "inputs", "partial", "slots")},
         {**_kept(constexprs), "BK": shape.depth},
         **shape.options,
     )
 
 
 def near_gradient(
-    arguments: dict[str, Any], constexprs: dict[str, Any], blocks: int, *, unit: str | None = None
+    arguments: dict[str, Any],
+    constexprs: dict[str, Any],
+    blocks: int,
+    *,
+    live_columns: int,
+    unit: str | None = None,
 ) -> None:
-    """After a gradient sweep with these arguments, into its `out`."""
+    """After a gradient sweep with these arguments, into its `out`; the live map has tiles of BM × `live_columns`."""
     shape = near_tiles(arguments["x"].rows.dtype, constexprs["BM"])
     launch(
         near_gradient_kernel,
         (blocks, arguments["parts"]),
-        {name: arguments[name] for name in (*_NEAR, "own_scales", "other_scales", "out")},
+        {
+            name: arguments[name]
+            for name in (*_NEAR, "own_scales", "other_scales", "out", "live_row", "live_column")
+        },
         {
             **_kept(constexprs),
             "OF_ROWS": constexprs["OF_ROWS"],
             "OF_COLUMNS": constexprs["OF_COLUMNS"],
             "UNIT": unit,
+            "LIVE": live_columns,
             "BK": shape.depth,
             "DS": shape.features,
         },
@@ -177,7 +191,7 @@ def near_gradient(
     )
 
 
-_NEAR = ("x", "y", "begin", "end", "near", "p", "rows", "columns", "width", "apart", "parts")
+_NEAR = ("x", "y", "begin", "end", "live", "p", "rows", "columns", "width", "apart", "parts")
 
 
 def _kept(constexprs: dict[str, Any]) -> dict[str, Any]:

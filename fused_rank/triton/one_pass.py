@@ -31,7 +31,7 @@ def one_pass_kernel(
     begin,
     end,
     partial,
-    near,
+    live,
     out,
     p,
     rows,
@@ -78,7 +78,7 @@ def one_pass_kernel(
             row = TERM.fold_negative(row, d, here, p)
             slope = tl.where(here, TERM.slope_negative(d, unit, p), 0.0)
             if tl.program_id(1) == 0:
-                tl.store(near + tl.cast(block, tl.int64) * count + t, any_set(close).to(tl.uint8))
+                tl.store(live + tl.cast(block, tl.int64) * count + t, (3 * any_set(close)).to(tl.uint8))
         if any_set(slope != 0.0) > 0:
             sums, mass = pull_far(
                 sums, mass, slope * edge_factor(d, METRIC), y, j, f, columns, width, PRECISION
@@ -108,7 +108,9 @@ def statistics_and_gradient(pairs: Pairs, channels: int, state_rows: int) -> tup
     arguments: dict[str, Any] = {
         **pairs.arguments,
         "partial": partial,
-        "near": torch.empty(blocks * count, dtype=torch.uint8, device=partial.device),
+        "live": torch.empty(blocks * count, dtype=torch.uint8, device=partial.device),
+        "live_row": count,
+        "live_column": 1,
         "slots": slots,
     }
     constexprs: dict[str, Any] = {
@@ -121,10 +123,12 @@ def statistics_and_gradient(pairs: Pairs, channels: int, state_rows: int) -> tup
     for kind, out, slot in (("negative", negative, 0), ("positive", positive, 2 * parts)):
         share = {"out": out, "parts": out.shape[0], "slot": slot}
         grid = (blocks, slices, out.shape[0])
-        launch(one_pass_kernel, grid, {**arguments, **share}, {**constexprs, "KIND": kind}, **shape.options)
+        hot = {name: given for name, given in arguments.items() if not name.startswith("live_")}
+        launch(one_pass_kernel, grid, {**hot, **share}, {**constexprs, "KIND": kind}, **shape.options)
         close = {**arguments, **share, "own_scales": None, "other_scales": None}
-        near_gradient(close, {**constexprs, "OF_ROWS": True, "OF_COLUMNS": False}, blocks, unit=kind)
-    near_statistics({**arguments, "inputs": None, "parts": parts, "live": None}, constexprs, blocks)
+        ends = {"OF_ROWS": True, "OF_COLUMNS": False}
+        near_gradient(close, {**constexprs, **ends}, blocks, live_columns=shape.columns, unit=kind)
+    near_statistics({**arguments, "inputs": None, "parts": parts}, constexprs, blocks)
     results, state = finish(partial, pairs, None, channels, state_rows)
     ones = torch.ones_like(results[:channels])
     factors, _ = make_scales(torch.arange(x.size, device=results.device), state, ones, term, pairs.params)

@@ -23,6 +23,7 @@ class Operand:
     source: Tensor  # [R, D] as it came
     inverse_norm: Tensor | None  # [R] fp64, 0 for a zero row; None where rows are not normalised
     lost: Tensor  # bool [R]: its results are NaN
+    adrift: Tensor  # bool [R]: its gradient is NaN
 
     @property
     def size(self) -> int:
@@ -33,7 +34,7 @@ class Operand:
         return self.source.shape[1]
 
     def project(self, grad: Tensor) -> Tensor:
-        """From the gradient of the (normalised) rows [R, D] to that of the source; NaN for rows that are lost.
+        """From the gradient of the (normalised) rows [R, D] to that of the source; NaN for rows that are adrift.
 
         Through x̂ = x / |x|: (g − x̂ (x̂ · g)) / |x|, nothing for a zero row.
         """
@@ -42,7 +43,7 @@ class Operand:
             unit = self.source.double().mul_(inverse)
             along = (unit * grad).sum(1, keepdim=True)
             grad = inverse * (grad - along * unit)
-        return grad.masked_fill(self.lost.unsqueeze(1), torch.nan)
+        return grad.masked_fill(self.adrift.unsqueeze(1), torch.nan)
 
     def gradient(self, grad: Tensor) -> Tensor:
         """The same in the source's dtype."""
@@ -84,16 +85,17 @@ def pack(
         offset = _common_mean([query] if gallery is None else [query, other])
     clustered = centre and min(len(query.source), len(other.source)) >= FEWEST
     queries_finite, all_finite = query.finite.all(), other.finite.all()
-    # a gallery row loses its gradient to any other that is lost
-    lost = ~(query.finite & all_finite), ~(other.finite & all_finite)
+    lost = ~(query.finite & all_finite), ~(other.finite & (queries_finite if both_ways else all_finite))
+    adrift = lost  # a gallery row has its gradient from queries, and loses it to any other that is lost
     if gallery is None or both_ways:
-        none = ~(queries_finite & all_finite)
-        lost = none.expand(len(query.source)), none.expand(len(other.source))
-    packed = _pack(query, order.query, offset, lost[0], clustered)
+        any_lost = ~(queries_finite & all_finite)
+        adrift = any_lost.repeat(len(query.source)), any_lost.repeat(len(other.source))
+        lost = lost if both_ways else adrift
+    packed = _pack(query, order.query, offset, (lost[0], adrift[0]), clustered)
     if gallery is None:
         both = Packed(packed, packed)
     else:
-        both = Packed(packed, _pack(other, order.gallery, offset, lost[1], clustered))
+        both = Packed(packed, _pack(other, order.gallery, offset, (lost[1], adrift[1]), clustered))
     if clustered:
         describe_clusters(both.query.side, both.gallery.side)
     return both
@@ -136,7 +138,9 @@ def _common_mean(sides: list[_Rows]) -> Tensor:
     return torch.where(spread > 1e-12 * square, gridded, mean)  # below, no grid is fine enough to help
 
 
-def _pack(rows: _Rows, order: Tensor, offset: Tensor | None, lost: Tensor, clustered: bool) -> Operand:
+def _pack(
+    rows: _Rows, order: Tensor, offset: Tensor | None, lost: tuple[Tensor, Tensor], clustered: bool
+) -> Operand:
     finite = rows.finite[order]
     if rows.source.dtype == torch.float32:
         exact = rows.exact[order]
@@ -157,4 +161,4 @@ def _pack(rows: _Rows, order: Tensor, offset: Tensor | None, lost: Tensor, clust
     local = torch.zeros_like(high, dtype=torch.float32) if clustered else norm
     local_norm = torch.zeros_like(norm) if clustered else norm
     side = Side(high, low, inverse, norm, finite.to(torch.uint8), order, cluster, local, local_norm)
-    return Operand(side, rows.source, rows.inverse_norm, lost)
+    return Operand(side, rows.source, rows.inverse_norm, *lost)

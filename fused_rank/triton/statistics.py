@@ -1,7 +1,7 @@
 """The statistics sweep: every pair into a few numbers of its row, in partial sums that are merged in a fixed order.
 
-One program owns a block of rows and a share of the columns. The live map has one byte for each tile of LIVE_TILE ×
-LIVE_TILE pairs: does any of them contribute? Backward visits live tiles only.
+One program owns a block of rows and a share of the columns. The map has one byte for each tile of LIVE_TILE ×
+LIVE_TILE pairs: 1 if any of them contributes, and 2 if any is close. Backward visits live tiles only.
 """
 
 from typing import Any, NamedTuple
@@ -29,7 +29,6 @@ def statistics_kernel(
     end,
     inputs,
     partial,
-    near,
     live,
     p,
     rows,
@@ -59,10 +58,9 @@ def statistics_kernel(
         positive, negative = kinds(i, j, first, last, rows, columns, apart)
         some_positive = (some < t * BN + BN) & (most > t * BN)
         row, alive = fold_tile(row, d, positive & ~close, negative & ~close, some_positive, p, TERM)
-        at = tl.cast(block, tl.int64) * count + t
-        tl.store(live + at, alive.to(tl.uint8))
         if METRIC != "dot":
-            tl.store(near + at, any_set(close).to(tl.uint8))
+            alive += 2 * any_set(close)
+        tl.store(live + tl.cast(block, tl.int64) * count + t, alive.to(tl.uint8))
     store_members(partial, row, i, rows, part, slots, TERM)
 
 
@@ -107,7 +105,8 @@ def finish_kernel(
         tl.store(results + tl.cast(c * rows, tl.int64) + at, value, mask=i < rows)
         tl.store(results + tl.cast((channels + c) * rows, tl.int64) + at, counts[c], mask=i < rows)
         tl.store(results + tl.cast((2 * channels + c) * rows, tl.int64) + at, active[c], mask=i < rows)
-    for k in tl.static_range(TERM.state_rows):
+    keep: tl.constexpr = TERM.state_rows
+    for k in tl.static_range(keep):
         tl.store(state + tl.cast(k * rows, tl.int64) + at, kept[k], mask=i < rows)
 
 
@@ -140,15 +139,12 @@ def statistics(pairs: Pairs, inputs: Tensor | None, channels: int, state_rows: i
     slots = parts * (1 + close)  # of all pairs, of close pairs
     partial = x.source.new_empty(term.row_members, slots, x.size, dtype=torch.float32)
     live = live_map(x.size, y.size, x.source)
-    near = torch.empty_like(live)
     if term.positives_only:  # most tiles are not visited
         live.zero_()
-        near.zero_()
     arguments: dict[str, Any] = {
         **pairs.arguments,
         "inputs": inputs,
         "partial": partial,
-        "near": near,
         "live": live,
         "parts": parts,
         "slots": slots,

@@ -71,7 +71,7 @@ def strip_pull_kernel(
         alive = 1
         if Live is not None:
             at = tl.cast(own_first // _TILE + own_tile, tl.int64) * live_row
-            alive = tl.load(Live + at + tl.cast(other_tile, tl.int64) * live_column).to(tl.int32)
+            alive = tl.load(Live + at + tl.cast(other_tile, tl.int64) * live_column).to(tl.int32) & 1
         if alive != 0:
             inside = (own < owners)[:, None] & (other < others)[None, :]
             if ANCHORS_OWN:

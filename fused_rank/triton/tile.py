@@ -153,9 +153,8 @@ def near_distances(
     others, from the rows' difference.
     """
     squared, close = product_distances(x, y, i, j, rows, columns, width, apart, PRECISION, BK)
-    own = tl.load(x.cluster + i, mask=i < rows, other=-1)[:, None]
-    other = tl.load(y.cluster + j, mask=j < columns, other=-1)[None, :]
-    shared = close & (own == other) & (own >= 0)
+    cluster = tl.load(x.cluster + i, mask=i < rows, other=-1)[:, None]
+    shared = close & (cluster == tl.load(y.cluster + j, mask=j < columns, other=-1)[None, :]) & (cluster >= 0)
     apiece = close
     if any_set(shared) > 0:
         product = products(x.local, y.local, i, j, rows, columns, width, LOCAL, BK)

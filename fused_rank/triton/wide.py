@@ -14,11 +14,10 @@ from torch import Tensor
 from .configs import LIVE_TILE, tiles
 from .fold import coefficients
 from .launch import launch
-from .near import near_gradient
-from .pairs import Pairs
+from .operand import Operand
 from .strip import Strip, strips
 from .strip_pull import pull_strip
-from .tile import any_set, band, edge_factor, kinds, load_ranges, tile_distances
+from .tile import band, edge_factor, kinds, load_ranges, tile_distances
 
 
 @triton.jit(do_not_specialize=["rows", "columns", "apart", "live_row", "live_column", "strip_first"])
@@ -30,7 +29,6 @@ def coefficient_kernel(
     own_scales,
     other_scales,
     live,
-    near,  # uint8 [row tiles, column tiles]
     values,  # fp32 [rows of the strip, stride]
     p,
     rows,
@@ -54,7 +52,7 @@ def coefficient_kernel(
     own = tl.program_id(1) * BM + tl.arange(0, BM)
     block = strip_first // BM + tl.program_id(1)
     t = tl.program_id(0)
-    if tl.load(live + block.to(tl.int64) * live_row + t.to(tl.int64) * live_column) == 0:
+    if (tl.load(live + block.to(tl.int64) * live_row + t.to(tl.int64) * live_column) & 1) == 0:
         return
     i = strip_first + own
     j = t * BN + tl.arange(0, BN)
@@ -68,40 +66,37 @@ def coefficient_kernel(
     c = tl.where(close, 0.0, c * edge_factor(d, METRIC))
     place = own.to(tl.int64)[:, None] * stride + j[None, :]
     tl.store(values + place, c, mask=(i < rows)[:, None] & (j < columns)[None, :])
-    if METRIC != "dot":
-        at = block.to(tl.int64) * tl.num_programs(0) + t
-        tl.store(near + at, any_set(close).to(tl.uint8))
 
 
-def wide_gradient(pairs: Pairs, arguments: dict[str, Any], constexprs: dict[str, Any]) -> Tensor:
-    """As `gradient` has it, fp32 [1, R, D]."""
-    x, y = pairs.own, pairs.other
+def wide_gradient(x: Operand, y: Operand, arguments: dict[str, Any], constexprs: dict[str, Any]) -> Tensor:
+    """What `gradient_kernel` would leave of far pairs, fp32 [1, R, D]; arguments and constexprs are its own."""
     shape = tiles("coefficients", x.source.dtype, x.width)
-    grid = triton.cdiv(x.size, LIVE_TILE), triton.cdiv(y.size, LIVE_TILE)
+    columns = triton.cdiv(y.size, LIVE_TILE)
     out = torch.empty(1, x.size, x.width, dtype=torch.float32, device=x.source.device)
-    sorted_out = torch.empty_like(out[0])
-    near = torch.zeros(grid[0] * grid[1], dtype=torch.uint8, device=out.device)
-    tile = {"BM": LIVE_TILE, "BN": LIVE_TILE}
     values: Tensor | None = None
     for strip in strips(x.size, y.size):
         if values is None:  # the first is the largest
             values = out.new_empty(strip.shape)
         launch(
             coefficient_kernel,
-            (grid[1], triton.cdiv(strip.rows, LIVE_TILE)),
-            {**arguments, "near": near, "values": values, "strip_first": strip.first, "stride": strip.stride},
-            {**constexprs, **tile, "BK": shape.depth},
+            (columns, triton.cdiv(strip.rows, LIVE_TILE)),
+            {**arguments, "values": values, "strip_first": strip.first, "stride": strip.stride},
+            {**constexprs, "BM": LIVE_TILE, "BN": LIVE_TILE, "BK": shape.depth},
             **shape.options,
         )
-        rows = slice(strip.first, strip.first + strip.rows)
-        sorted_out[rows] = _pulled(pairs, strip, values, arguments)
-    out[0, x.side.index] = sorted_out
-    if pairs.metric != "dot":
-        near_gradient({**arguments, "near": near, "out": out, "parts": 1}, {**constexprs, **tile}, grid[0])
+        index = x.side.index[strip.first : strip.first + strip.rows]
+        out[0, index] = _pulled(x, y, strip, values, arguments, constexprs)
     return out
 
 
-def _pulled(pairs: Pairs, strip: Strip, values: Tensor, arguments: dict[str, Any]) -> Tensor:
+def _pulled(
+    x: Operand,
+    y: Operand,
+    strip: Strip,
+    values: Tensor,
+    arguments: dict[str, Any],
+    constexprs: dict[str, Any],
+) -> Tensor:
     given = {
         "Close": None,
         "Near": None,
@@ -110,9 +105,9 @@ def _pulled(pairs: Pairs, strip: Strip, values: Tensor, arguments: dict[str, Any
         "own_first": strip.first,
         "owners": strip.rows,
         "other_first": 0,
-        "others": pairs.other.size,
+        "others": y.size,
         "live_row": arguments["live_row"],
         "live_column": arguments["live_column"],
     }
-    constexprs = {"ANCHORS_OWN": True, "METRIC": pairs.metric}
-    return pull_strip(pairs.own, pairs.other, values, given, constexprs, (False,))
+    kind = {"ANCHORS_OWN": True, "METRIC": constexprs["METRIC"]}
+    return pull_strip(x, y, values, given, kind, (False,))

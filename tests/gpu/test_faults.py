@@ -230,7 +230,7 @@ FAULTS = [
     ),
     Fault(
         "labels unordered",
-        "order.order_by_label",
+        ".gpu.order.order_by_label",
         "torch.sort(labels.long(), stable=True)",
         "torch.sort(labels.long() * 0, stable=True)",
         PAIRS,
@@ -302,7 +302,7 @@ def test_a_seeded_fault_is_caught(fault: Fault) -> None:
     from . import strict_interpreter
 
     module, name = fault.function.rsplit(".", 1)
-    function = getattr(import_module(f"fused_rank.triton.{module}"), name)
+    function = getattr(import_module(f".{module}", "fused_rank.triton"), name)
     fault.check()
     with seeded(function, fault.old, fault.new), pytest.raises(AssertionError, match=fault.caught) as caught:
         fault.check()
