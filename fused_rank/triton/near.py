@@ -135,16 +135,23 @@ def near_gradient_kernel(
             c = tl.where(kept, c * edge_factor(d, METRIC), 0.0)
             by_product = tl.where(apiece, 0.0, c)
             by_pair = tl.where(apiece, c, 0.0)
-            some_products = any_set(by_product != 0.0)
             for f0 in range(0, width, DS):
                 f = f0 + tl.arange(0, DS)
                 sums = pull_near(tl.zeros([BM, DS], tl.float32), by_pair, x, y, i, j, f, rows, width)
-                if some_products > 0:
-                    sums = pull_local(sums, by_product, x, y, i, j, f, rows, columns, width, LOCAL)
-                inside = (i < rows)[:, None] & (f < width)[None, :]
-                there = out + index[:, None] * width + f[None, :]
-                tl.store(there, tl.load(there, mask=inside, other=0.0) + sums, mask=inside)
-                tl.debug_barrier()  # the next tile reads what this one wrote
+                _add_to(out, index, sums, i, f, rows, width)
+            if any_set(by_product != 0.0) > 0:
+                for f0 in range(0, width, DS):
+                    f = f0 + tl.arange(0, DS)
+                    sums = pull_local(by_product, x, y, i, j, f, rows, columns, width, LOCAL)
+                    _add_to(out, index, sums, i, f, rows, width)
+
+
+@triton.jit
+def _add_to(out, index, sums, i, f, rows, width):
+    inside = (i < rows)[:, None] & (f < width)[None, :]
+    there = out + index[:, None] * width + f[None, :]
+    tl.store(there, tl.load(there, mask=inside, other=0.0) + sums, mask=inside)
+    tl.debug_barrier()  # the next addition reads what this one wrote
 
 
 def near_statistics(arguments: dict[str, Any], constexprs: dict[str, Any], blocks: int) -> None:

@@ -31,11 +31,13 @@ def pull_near(sums, c, x, y, i, j, f, rows, width):
 
 
 @triton.jit
-def pull_local(sums, c, x, y, i, j, f, rows, columns, width, LOCAL: tl.constexpr):
-    """Add coefficients c [BM, BN] of pairs within clusters, by a product of their local rows."""
+def pull_local(c, x, y, i, j, f, rows, columns, width, LOCAL: tl.constexpr):
+    """Σ c (x_i − y_j) of pairs within clusters, whose coefficients c [BM, BN] alone are not 0, by a product of local
+    rows.
+    """
     own = load_rows(x.local, i, f, rows, width)
     other = load_rows(y.local, j, f, columns, width)
-    return sums + tl.sum(c, 1)[:, None] * own - tl.dot(c, other, input_precision=LOCAL)
+    return tl.sum(c, 1)[:, None] * own - tl.dot(c, other, input_precision=LOCAL)
 
 
 @triton.jit

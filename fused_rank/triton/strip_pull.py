@@ -93,7 +93,7 @@ def strip_pull_kernel(
                         last, end = own_first + owners, other_first + others
                         sums = pull_near(sums, by_pair, x, y, i, j, f, last, width)
                         if any_set(by_product != 0.0) > 0:
-                            sums = pull_local(sums, by_product, x, y, i, j, f, last, end, width, LOCAL)
+                            sums += pull_local(by_product, x, y, i, j, f, last, end, width, LOCAL)
                     c = tl.where(close != 0, 0.0, c)
             if not NEAR:
                 sums, mass = pull_far(sums, mass, c, y, j, f, other_first + others, width, PRECISION)
