@@ -12,7 +12,18 @@ torch.Size([64, 32])
 from importlib.metadata import PackageNotFoundError, version
 
 from . import functional, mining, reference, retrieval
-from .losses import ContrastiveLoss, RankedListLoss, TripletMarginLoss
+from .losses import (
+    AngularLoss,
+    CircleLoss,
+    ContrastiveLoss,
+    GeneralizedLiftedStructureLoss,
+    MarginLoss,
+    MultiSimilarityLoss,
+    NPairsLoss,
+    NTXentLoss,
+    RankedListLoss,
+    TripletMarginLoss,
+)
 from .ops.dispatch import backends, use_backend
 
 try:
@@ -21,7 +32,14 @@ except PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "AngularLoss",
+    "CircleLoss",
     "ContrastiveLoss",
+    "GeneralizedLiftedStructureLoss",
+    "MarginLoss",
+    "MultiSimilarityLoss",
+    "NPairsLoss",
+    "NTXentLoss",
     "RankedListLoss",
     "TripletMarginLoss",
     "__version__",

@@ -7,6 +7,7 @@
 // pairs are listed, because their gradient needs the same care.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -31,7 +32,9 @@ class DistanceTile {
  public:
   DistanceTile(const Packed<T>& packed, Metric metric)
       : x_(packed.query), y_(packed.other()), self_(packed.self), metric_(metric),
-        values_(x_.tile * kTileStride), row_min_(x_.tile), a_(x_.depth), b_(x_.depth) {}
+        values_(x_.tile * kTileStride), row_min_(x_.tile), a_(x_.depth), b_(x_.depth) {
+    std::fill(row_min_.data(), row_min_.data() + x_.tile, -T(INFINITY));
+  }
 
   // Fills `row(i)` for i < rows(); columns from cols() on are arbitrary. A row that is not finite is infinitely far from every
   // other (as an inner product: minus infinity).
@@ -61,7 +64,8 @@ class DistanceTile {
   int cols() const { return cols_; }
   bool diagonal() const { return diagonal_; }
   T* row(int i) { return values_.data() + i * kTileStride; }
-  T row_min(int i) const { return row_min_[i]; }  // a lower bound of the row's values
+  // A lower bound of the row's values; of inner products none is known.
+  T row_min(int i) const { return row_min_[i]; }
   const std::vector<Suspect>& suspects() const { return suspects_; }
 
   // x - y in full precision for row i of block I and row j of block J; the pointer lives until the next call.

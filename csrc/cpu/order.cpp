@@ -24,6 +24,17 @@ std::vector<int32_t> identity(int64_t n) {
 
 }  // namespace
 
+std::vector<int64_t> Order::gallery_positive_counts() const {
+  std::vector<int64_t> counts(gallery_size() + 1, 0);  // first by how much they change from row to row
+  for (const Range& range : positives) {
+    ++counts[range.begin];
+    --counts[range.end];
+  }
+  std::partial_sum(counts.begin(), counts.end(), counts.begin());
+  counts.pop_back();
+  return counts;
+}
+
 Order order_by_label(const int64_t* labels, int64_t stride, int64_t queries, const int64_t* gallery_labels,
                      int64_t gallery_stride, int64_t gallery, bool self) {
   if (labels == nullptr) {

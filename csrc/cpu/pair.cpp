@@ -11,20 +11,10 @@ TermLayout term_layout(const std::string& term) {
                    []<class Term>() { return TermLayout{Term::kChannels, Term::kState, kInputs<Term>}; });
 }
 
-namespace {
-
-void refuse_unserved(const PairInput& input) {
-  if (input.symmetric || input.metric == Metric::dot)
-    throw std::invalid_argument("the compiled sweeps have no symmetric form and no inner products yet");
-}
-
-}  // namespace
-
 template <class T>
 void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers& workers) {
-  refuse_unserved(problem.input);
   with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
-    if (out.fused != Fused::none && !Term::kSeparable)
+    if (out.fused != Fused::none && (!Term::kSeparable || kInputs<Term> > 0 || problem.input.symmetric))
       throw std::invalid_argument(problem.term + " cannot be fused with these parameters");
     PairSweep<T, Term>(problem, workers).forward(out);
   });
@@ -32,7 +22,6 @@ void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers
 
 template <class T>
 void pair_backward(const PairProblem& problem, const PairBackward<T>& io, Workers& workers) {
-  refuse_unserved(problem.input);
   with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
     PairSweep<T, Term> sweep(problem, workers);
     if constexpr (Term::kSeparable) {

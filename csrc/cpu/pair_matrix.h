@@ -48,14 +48,19 @@ class PairSides {
   const Rows& gallery_rows() const { return self() ? query_rows_ : gallery_rows_; }
 
   bool lost(const Rows& own, int64_t i) const { return is_lost(own, i, query_rows_, gallery_rows()); }
+  // In the symmetric form each side's rows have losses that move every row of the other.
+  bool gradient_lost(const Rows& own, int64_t i) const {
+    if (input_.symmetric) return !query_rows_.all_finite || !gallery_rows_.all_finite;
+    return lost(own, i);
+  }
 
-  // f(sorted row, row of doubles to fill, another to use); the first comes as NaN where the result is lost.
+  // f(sorted row, row of doubles to fill, another to use); the first comes as NaN where the gradient is lost.
   template <class F>
   void for_each_result(const Rows& rows, F&& f) {
     workers_.for_ranges(rows.size(), 64, [&](int64_t begin, int64_t end) {
       std::vector<double> result(rows.source.width), spare(rows.source.width);
       for (int64_t i = begin; i < end; ++i) {
-        if (lost(rows, i)) std::fill(result.begin(), result.end(), NAN);
+        if (gradient_lost(rows, i)) std::fill(result.begin(), result.end(), NAN);
         f(i, result.data(), spare.data());
       }
     });
@@ -86,8 +91,9 @@ class PairMatrix : public PairSides {
   using V = Vec<T>;
 
  public:
-  PairMatrix(const PairInput& input, Workers& workers, Centre centre = Centre::mean)
-      : PairMatrix(input, workers, centre, Moments{}) {}
+  PairMatrix(const PairInput& input, Workers& workers, Centre centre = Centre::mean,
+             int64_t largest_tile = INT64_MAX)
+      : PairMatrix(input, workers, centre, largest_tile, Moments{}) {}
 
   const Packed<T>& packed() const { return packed_; }
   const Operand<T>& query() const { return packed_.query; }
@@ -120,11 +126,11 @@ class PairMatrix : public PairSides {
            order().positives[I * tile() + rows - 1].end > J * tile();
   }
 
-  // d distance / d x_i = factor * (x_i - y_j)
+  // d distance / d x_i = factor * (x_i - y_j); of an inner product it is y_j, so its coefficients have no mass.
   FR_INLINE V factor(V d) const {
     const V zero = V(T(0));
     if (input_.metric == Metric::euclidean) return select(d > zero, V(T(1)) / d, zero);
-    return V(input_.metric == Metric::squared ? T(2) : T(1));
+    return V(input_.metric == Metric::squared ? T(2) : input_.metric == Metric::dot ? T(-1) : T(1));
   }
 
   GradientSums<T> make_sums(bool query, bool gallery) const {
@@ -146,7 +152,7 @@ class PairMatrix : public PairSides {
     if (columns_to && !columns_to->wanted()) columns_to = nullptr;
     const int rows = s.tile.rows(), cols = s.tile.cols();
     take_suspects(s.tile, s.tile.suspects(), c, I, 0, J, rows_to, columns_to);
-    sum_coefficients(c, I, 0, rows, J, cols, rows_to, columns_to);
+    if (input_.metric != Metric::dot) sum_coefficients(c, I, 0, rows, J, cols, rows_to, columns_to);
     if (rows_to) rows_to->add_product(I, Coefficients<T>{c, 0}, rows, cols, gallery().block_rows(J));
     if (columns_to)
       columns_to->add_product(J, TransposedCoefficients<T>{c, 0}, cols, rows, query().block_rows(I));
@@ -193,7 +199,7 @@ class PairMatrix : public PairSides {
   // A finished gradient, through the normalisation, in the dtype and order of its source.
   void write(const Rows& rows, const GradientSum<T>& sum, void* out) {
     for_each_result(rows, [&](int64_t i, double* g, double* spare) {
-      if (!lost(rows, i)) {
+      if (!gradient_lost(rows, i)) {
         sum.read(i / tile(), i % tile(), g);
         if (input_.unit_rows()) through_normalization(rows, i, g, spare);
       }
@@ -206,13 +212,13 @@ class PairMatrix : public PairSides {
   }
 
  private:
-  PairMatrix(const PairInput& input, Workers& workers, Centre centre, Moments moments)
+  PairMatrix(const PairInput& input, Workers& workers, Centre centre, int64_t largest_tile, Moments moments)
       : PairSides(input, workers, centre == Centre::mean ? &moments : nullptr) {
     const Rows* gallery = self() ? nullptr : &gallery_rows_;
     Centres centres{1, input.query.width, std::vector<double>(input.query.width, 0.0), {0.0}};
     if (centre == Centre::mean) centres = choose_centres(query_rows_, gallery, moments);
-    packed_ = pack<T>(query_rows_, gallery, centres, tile_rows(input.query.rows, input.order.gallery_size()),
-                      workers);
+    const int64_t tile = std::min(largest_tile, tile_rows(input.query.rows, input.order.gallery_size()));
+    packed_ = pack<T>(query_rows_, gallery, centres, tile, workers);
   }
 
   Packed<T> packed_;

@@ -1,7 +1,9 @@
 // The statistics and gradient sweeps over one problem, for one term.
 //
-// Self form walks the upper triangle of tiles and folds each into its rows and its columns; two-set form walks the rectangle.
-// `Members` arrays hold accumulators and scales by member: [member][row], so that a vector of columns is one load each.
+// Self form walks the upper triangle of tiles and folds each into its rows and its columns; two-set form walks the rectangle,
+// and folds its columns too where it is symmetric. A row that reports a loss has a position: its sorted row or, of the gallery
+// of a symmetric form, that after all (padded) queries.
+// `Members` arrays hold accumulators and scales by member: [member][position], so that a vector of columns is one load each.
 #pragma once
 
 #include <type_traits>
@@ -61,29 +63,39 @@ class PairSweep {
 
  public:
   PairSweep(const PairProblem& problem, Workers& workers)
-      : matrix_(problem.input, workers), term_(Term::from(problem.params.data())),
-        scratch_(matrix_.make_scratch(problem.input.metric)) {
+      : matrix_(problem.input, workers, problem.input.metric == Metric::dot ? Centre::none : Centre::mean,
+                kPositivesOnly<Term> ? kNarrowTile : INT64_MAX),
+        term_(Term::from(problem.params.data())), scratch_(matrix_.make_scratch(problem.input.metric)) {
     for (int w = 0; w < workers.count(); ++w) columns_.emplace_back(matrix_.tile());
   }
 
   void forward(const PairForward<T>& out) {
-    rows_ = Members<T, Row>(padded_rows());
-    rows_.fill(Row<T>{});
+    read_inputs(out.inputs);
+    rows_ = Members<T, Row>(positions());
+    if constexpr (kInputs<Term> == 0) rows_.fill(Row<T>{});
+    else for_each_reported([&](int64_t at, int64_t) { rows_.set(at, start(at)); });
     const bool fused = out.fused != Fused::none, columns = out.fused == Fused::both && !self();
     GradientSums<T> positive = matrix_.make_sums(fused, columns),
                     negative = matrix_.make_sums(fused, columns);
     matrix_.walk(
         [&](int64_t I, int64_t J, int worker) {
+          uint8_t& live = out.live[I * matrix_.gallery().blocks() + J];
+          live = !kPositivesOnly<Term> || matrix_.has_positives(I, J);
+          if (!live) return;
           TileScratch<T>& s = scratch_[worker];
           s.tile.compute(I, J);
-          const bool live =
-              fused ? fold<true>(s, columns_[worker], I, J) : fold<false>(s, columns_[worker], I, J);
-          out.live[I * matrix_.gallery().blocks() + J] = live;
-          if (!fused || !live) return;
-          matrix_.add(s, I, J, s.tile.row(0), negative);
-          if (matrix_.has_positives(I, J)) matrix_.add(s, I, J, s.second.data(), positive);
+          if constexpr (Term::kSeparable) {
+            if (fused) {
+              live = fold<true>(s, columns_[worker], I, J);
+              if (!live) return;
+              matrix_.add(s, I, J, s.tile.row(0), negative);
+              if (matrix_.has_positives(I, J)) matrix_.add(s, I, J, s.second.data(), positive);
+              return;
+            }
+          }
+          live = fold<false>(s, columns_[worker], I, J);
         },
-        columns);
+        columns || symmetric());
     finish(out);
     if (!fused) return;
     write_unit(matrix_.query_rows(), positive.query, negative.query, out.grad_query);
@@ -93,6 +105,7 @@ class PairSweep {
   void backward(const PairBackward<T>& io) {
     make_scales(io);
     const bool columns = io.grad_gallery != nullptr;
+    if (!columns && !io.grad_query) return;
     GradientSums<T> sums = matrix_.make_sums(io.grad_query != nullptr, columns);
     matrix_.walk(
         [&](int64_t I, int64_t J, int worker) {
@@ -104,7 +117,7 @@ class PairSweep {
             matrix_.add(s, I, J, s.second.data(), nullptr, &sums.query);
             matrix_.add(s, I, J, s.tile.row(0), &sums.query, nullptr);
           } else {
-            self() && !io.query_only ? slopes_of_both_ends(s, I, J) : slopes<false>(s, I, J);
+            folds_columns() && !io.query_only ? slopes_of_both_ends(s, I, J) : slopes<false>(s, I, J);
             matrix_.add(s, I, J, s.tile.row(0), sums);
           }
         },
@@ -121,16 +134,57 @@ class PairSweep {
   }
 
  private:
-  bool self() const { return matrix_.self(); }
-  int64_t padded_rows() const { return matrix_.query().blocks() * matrix_.tile(); }
+  // Positives are few in most tiles that have any, so what visits only those takes small ones.
+  static constexpr int64_t kNarrowTile = 64;
 
-  static FR_INLINE Scale<V> spread(const Scale<T>& s) {
-    Scale<V> r;
+  bool self() const { return matrix_.self(); }
+  bool symmetric() const { return matrix_.input().symmetric; }
+  bool folds_columns() const { return self() || symmetric(); }
+
+  int64_t first_column() const { return symmetric() ? matrix_.query().padded() : 0; }  // a position
+  int64_t positions() const {
+    return matrix_.query().padded() + (symmetric() ? matrix_.gallery().padded() : 0);
+  }
+  // f(position, row of the results) for each row that reports a loss.
+  template <class F>
+  void for_each_reported(F&& f) const {
+    const std::vector<int32_t>&query = matrix_.order().query, &gallery = matrix_.order().gallery;
+    const int64_t m = static_cast<int64_t>(query.size()), n = static_cast<int64_t>(gallery.size());
+    for (int64_t i = 0; i < m; ++i) f(i, query[i]);
+    if (symmetric())
+      for (int64_t j = 0; j < n; ++j) f(first_column() + j, m + gallery[j]);
+  }
+  int64_t reported() const {
+    return matrix_.query_rows().size() + (symmetric() ? matrix_.gallery_rows().size() : 0);
+  }
+
+  // A struct of numbers as one of vectors.
+  template <class Vectors, class Numbers>
+  static FR_INLINE Vectors spread(const Numbers& s) {
+    Vectors r;
     const T* from = reinterpret_cast<const T*>(&s);
     V* to = reinterpret_cast<V*>(&r);
 #pragma GCC unroll 8
-    for (int m = 0; m < kMembers<T, Scale<T>>; ++m) to[m] = V(from[m]);
+    for (int m = 0; m < kMembers<T, Numbers>; ++m) to[m] = V(from[m]);
     return r;
+  }
+
+  void read_inputs(const T* inputs) {
+    if constexpr (kInputs<Term> > 0) {
+      inputs_ = Buffer<T>(kInputs<Term> * positions());
+      for_each_reported([&](int64_t position, int64_t at) {
+        for (int k = 0; k < kInputs<Term>; ++k)
+          inputs_[position * kInputs<Term> + k] = inputs[k * reported() + at];
+      });
+    }
+  }
+  Row<T> start(int64_t position) const {
+    if constexpr (kInputs<Term> == 0) return Row<T>{};
+    else return term_.start(inputs_.data() + position * kInputs<Term>);
+  }
+  FR_INLINE Row<V> start_vector(int64_t position) const {
+    if constexpr (kInputs<Term> == 0) return Row<V>{};
+    else return spread<Row<V>>(start(position));
   }
 
   FR_INLINE void fold_vector(Row<V>& row, V d, AllNegative) const { term_.fold_negative(row, d); }
@@ -165,15 +219,21 @@ class PairSweep {
     return result;
   }
 
-  // One tile into the statistics of its rows and, in self form, its columns. With `Unit` the tile's values become the
+  // One tile into the statistics of its rows and, in self and symmetric form, its columns. With `Unit` the tile's values become the
   // coefficients of the negatives at unit scale, and scratch.positive those of the positives.
   template <bool Unit>
   bool fold(TileScratch<T>& s, Members<T, Row>& columns_of, int64_t I, int64_t J) {
-    const bool columns = self() && I != J;
+    const bool columns = symmetric() || (self() && I != J);
     const int rows = s.tile.rows(), cols = s.tile.cols();
     const int64_t tile = matrix_.tile(), padded = (cols + V::width - 1) / V::width * V::width;
-    if (columns) columns_of.fill(Row<T>{});
-    const Scale<V> unit = spread(Term::template unit<T>());
+    const int64_t first_column = this->first_column() + J * tile;
+    if (columns) {
+      if constexpr (kInputs<Term> == 0) columns_of.fill(Row<T>{});
+      else
+        for (int j = 0; j < cols; ++j) columns_of.set(j, start(first_column + j));
+    }
+    Scale<V> unit;
+    if constexpr (Unit) unit = spread<Scale<V>>(Term::template unit<T>());
     if (Unit && matrix_.has_positives(I, J)) s.second.fill_zero();
     bool alive = false;
     for (int i = 0; i < rows; ++i) {
@@ -184,7 +244,7 @@ class PairSweep {
         continue;
       }
       T* positive_values = s.second.data() + i * kTileStride;
-      Row<V> row{};
+      Row<V> row = start_vector(I * tile + i);
       for_each_vector<T>(cols, p, [&](int j, auto kind) FR_LAMBDA {
         const V d = V::load(values + j);
         fold_vector(row, d, kind);
@@ -193,7 +253,7 @@ class PairSweep {
           fold_vector(column, d, kind);
           columns_of.store(j, column);
         }
-        if (Unit) unit_coefficients(d, unit, kind, values + j, positive_values + j);
+        if constexpr (Unit) unit_coefficients(d, unit, kind, values + j, positive_values + j);
       });
       const Row<T> merged = merge_lanes(row);
       alive |= term_.alive(merged);
@@ -201,11 +261,14 @@ class PairSweep {
       term_.merge(total, merged);
       rows_.set(I * tile + i, total);
     }
+    if constexpr (kInputs<Term> > 0) {  // a pair may be dead to its row and alive to its column
+      for (int j = 0; columns && !alive && j < cols; ++j) alive = term_.alive(columns_of.get(j));
+    }
     if (columns && alive) {
       for (int j = 0; j < cols; ++j) {
-        Row<T> total = rows_.get(J * tile + j);
+        Row<T> total = rows_.get(first_column + j);
         term_.merge(total, columns_of.get(j));
-        rows_.set(J * tile + j, total);
+        rows_.set(first_column + j, total);
       }
     }
     return alive;
@@ -246,7 +309,7 @@ class PairSweep {
                      (slope(d, own, kind) * f).store(values + j);
                    });
   }
-  // Both ends of a pair in self form: the pair occurs in the loss of either row, and moves both.
+  // Both ends of a pair in self and symmetric form: the pair occurs in the loss of either row, and moves both.
   void slopes_of_both_ends(TileScratch<T>& s, int64_t I, int64_t J) {
     for_each_slope(
         s, I, J,
@@ -259,6 +322,8 @@ class PairSweep {
   void for_each_slope(TileScratch<T>& s, int64_t I, int64_t J, F&& store) {
     const int rows = s.tile.rows(), cols = s.tile.cols();
     const int64_t tile = matrix_.tile(), padded = (cols + V::width - 1) / V::width * V::width;
+    const int64_t first_column = this->first_column() + J * tile;
+    const bool two_way = folds_columns();
     for (int i = 0; i < rows; ++i) {
       T* values = s.tile.row(i);
       T* second = s.second.data() + i * kTileStride;
@@ -268,9 +333,9 @@ class PairSweep {
         std::fill(second, second + padded, T(0));
         continue;
       }
-      const Scale<V> own = spread(scales_.get(I * tile + i));
+      const Scale<V> own = spread<Scale<V>>(scales_.get(I * tile + i));
       for_each_vector<T>(cols, p, [&](int j, auto kind) FR_LAMBDA {
-        const Scale<V> other = self() ? scales_.template load<V>(J * tile + j) : own;
+        const Scale<V> other = two_way ? scales_.template load<V>(first_column + j) : own;
         store(j, V::load(values + j), own, other, kind, values, second);
       });
     }
@@ -278,33 +343,49 @@ class PairSweep {
 
   void finish(const PairForward<T>& out) {
     const Order& order = matrix_.order();
-    const int64_t m = matrix_.query_rows().size();
-    for (int64_t i = 0; i < m; ++i) {
-      const int64_t at = order.query[i];
+    const int64_t m = matrix_.query_rows().size(), r = reported();
+    const std::vector<int64_t> turned =
+        symmetric() ? order.gallery_positive_counts() : std::vector<int64_t>{};
+    for_each_reported([&](int64_t position, int64_t at) {
+      const int64_t j = position - first_column();  // of the gallery, if at >= m
       Channels<T> channels[Term::kChannels];
       T state[Term::kState + 1];
-      term_.finish(rows_.get(i), PairCounts{order.positive_count(i), order.negative_count(i)}, channels,
-                   state);
+      const PairCounts counts =
+          at < m ? PairCounts{order.positive_count(position), order.negative_count(position)}
+                 : PairCounts{turned[j], m - turned[j]};
+      term_.finish(rows_.get(position), counts, channels, state);
       for (int c = 0; c < Term::kChannels; ++c) {
-        out.rows[c * m + at] = matrix_.lost(matrix_.query_rows(), i) ? T(NAN) : channels[c].sum;
-        out.rows[(Term::kChannels + c) * m + at] = channels[c].count;
-        out.rows[(2 * Term::kChannels + c) * m + at] = channels[c].active;
+        out.rows[c * r + at] = lost(position, at) ? T(NAN) : channels[c].sum;
+        out.rows[(Term::kChannels + c) * r + at] = channels[c].count;
+        out.rows[(2 * Term::kChannels + c) * r + at] = channels[c].active;
       }
-      for (int k = 0; k < Term::kState; ++k) out.state[k * m + at] = state[k];
-    }
+      for (int k = 0; k < Term::kState; ++k) out.state[k * r + at] = state[k];
+    });
   }
 
+  bool lost(int64_t position, int64_t at) const {
+    if (at < matrix_.query_rows().size()) return matrix_.lost(matrix_.query_rows(), position);
+    return matrix_.lost(matrix_.gallery_rows(), position - first_column());
+  }
+
+  // What backward needs of each row, and the gradients of its inputs.
   void make_scales(const PairBackward<T>& io) {
-    const Order& order = matrix_.order();
-    const int64_t m = matrix_.query_rows().size();
-    scales_ = Members<T, Scale>(padded_rows());
+    const int64_t r = reported();
+    scales_ = Members<T, Scale>(positions());
     scales_.fill(Scale<T>{});
-    for (int64_t i = 0; i < m; ++i) {
+    for_each_reported([&](int64_t position, int64_t at) {
       T state[Term::kState + 1], grad[Term::kChannels];
-      for (int k = 0; k < Term::kState; ++k) state[k] = io.state[k * m + order.query[i]];
-      for (int c = 0; c < Term::kChannels; ++c) grad[c] = io.grad_sums[c * m + order.query[i]];
-      scales_.set(i, term_.scale(state, grad));
-    }
+      for (int k = 0; k < Term::kState; ++k) state[k] = io.state[k * r + at];
+      for (int c = 0; c < Term::kChannels; ++c) grad[c] = io.grad_sums[c * r + at];
+      scales_.set(position, term_.scale(state, grad));
+      if constexpr (kInputs<Term> > 0) {
+        if (!io.grad_inputs) return;
+        T inputs[kInputs<Term>];
+        term_.input_gradient(state, grad, inputs);
+        for (int k = 0; k < kInputs<Term>; ++k)
+          io.grad_inputs[k * r + at] = lost(position, at) ? T(NAN) : inputs[k];
+      }
+    });
   }
 
   // [2][rows][width]: the gradient of the positive and of the negative part at unit scale, before the normalisation.
@@ -313,7 +394,7 @@ class PairSweep {
     constexpr DType dtype = sizeof(T) == 8 ? DType::f64 : DType::f32;
     matrix_.for_each_result(rows, [&](int64_t i, double* g, double*) {
       const int64_t at = (*rows.order)[i];
-      const bool lost = matrix_.lost(rows, i);
+      const bool lost = matrix_.gradient_lost(rows, i);
       if (!lost) positive.read(i / tile, i % tile, g);
       narrow(g, width, dtype, out, at);
       if (!lost) negative.read(i / tile, i % tile, g);
@@ -342,6 +423,7 @@ class PairSweep {
   Term term_;
   std::vector<TileScratch<T>> scratch_;
   std::vector<Members<T, Row>> columns_;  // a tile's column statistics, one for each worker
+  Buffer<T> inputs_;                      // [position][input]
   Members<T, Row> rows_;
   Members<T, Scale> scales_;
 };

@@ -3,16 +3,21 @@
 //   kChannels                     how many (sum, count, active) triples a query reports
 //   kState                        how many numbers a query keeps from forward to backward
 //   kSeparable                    slopes are Scale.positive * f(d) and Scale.negative * g(d): the gradient can be
-//                                 accumulated in the forward sweep at unit scale and scaled afterwards
+//                                 accumulated in the forward sweep at unit scale (`unit`) and scaled afterwards
+//   kInputs (default 0)           how many numbers of its own a query brings to the sweep
+//   kPositivesOnly (optional)     negatives contribute nothing, so that a sweep passes over tiles without a positive
 //   from(params)                  from the list of numbers that Python passes
 //   Row<V>                        a query's accumulators: only V members, merged in any order
+//   start(inputs)                 an empty Row that keeps what it needs of its query's inputs (if there are any)
 //   fold_positive, fold_negative  one pair (or one vector of pairs) into a Row
-//   merge                         one Row into another
-//   negative_is_dead(d)           no negative at distance d contributes anything (lets a sweep pass over it early)
+//   merge                         one Row into another, which keeps its inputs
+//   negative_is_dead(d)           no negative at distance d contributes anything, whatever the query's inputs (lets a sweep
+//                                 pass over it early)
 //   alive(row)                    some pair folded into it contributes, so backward must visit its tile
-//   finish                        a complete Row into channels and state
+//   finish                        a complete Row into channels and state; backward sees the inputs only through the state
 //   Scale<V>, scale, unit         what backward needs of a query: its state times the upstream gradient, or 1
 //   slope_positive, slope_negative   d loss / d distance of one pair
+//   input_gradient                d loss / d inputs of a query, from its state and upstream gradients (if it has any)
 #pragma once
 
 #include <cstdint>
@@ -37,7 +42,10 @@ inline constexpr int kInputs = [] {
   else return 0;
 }();
 template <class Term>
-inline constexpr bool kPositivesOnly = requires { Term::kPositivesOnly; };
+inline constexpr bool kPositivesOnly = [] {
+  if constexpr (requires { Term::kPositivesOnly; }) return Term::kPositivesOnly;
+  else return false;
+}();
 
 // A parameter (kept in double) as the number type of V.
 template <class V>

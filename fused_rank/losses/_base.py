@@ -7,20 +7,32 @@ from ..ops.validation import check_choice, check_flag
 
 
 class RankingLoss(nn.Module):
-    """Options common to all losses, and a repr that shows every option."""
+    """Options common to the losses, and a repr that shows every option. None: the loss leaves no such choice."""
 
     _options: tuple[str, ...] = ()
 
-    def __init__(self, *, normalize: bool, metric: Metric, reduction: Reduction) -> None:
+    normalize: bool
+    metric: Metric
+    reduction: Reduction
+
+    def __init__(
+        self, *, reduction: Reduction, normalize: bool | None = None, metric: Metric | None = None
+    ) -> None:
         super().__init__()
-        check_flag("normalize", normalize)
-        check_choice("metric", metric, METRICS)
+        if normalize is not None:
+            check_flag("normalize", normalize)
+            self.normalize = normalize
+        if metric is not None:
+            check_choice("metric", metric, METRICS)
+            self.metric = metric
         check_choice("reduction", reduction, REDUCTIONS)
-        self.normalize = normalize
-        self.metric: Metric = metric
-        self.reduction: Reduction = reduction
+        self.reduction = reduction
 
     def extra_repr(self) -> str:
         """Every option as keyword=value."""
-        names = (*self._options, "normalize", "metric", "reduction")
+        names = (
+            *self._options,
+            *(name for name in ("normalize", "metric") if hasattr(self, name)),
+            "reduction",
+        )
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

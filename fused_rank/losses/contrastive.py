@@ -73,8 +73,9 @@ class ContrastiveLoss(RankingLoss):
         *,
         gallery: Tensor | None = None,
         gallery_labels: Tensor | None = None,
+        pairs: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """The loss of embeddings against each other, or against a gallery.
+        """The loss of embeddings against each other, against a gallery, or of listed pairs.
 
         Args:
             embeddings: queries [M, D].
@@ -82,12 +83,16 @@ class ContrastiveLoss(RankingLoss):
                 gallery row i.
             gallery: [N, D] to compare with; None means all the other embeddings.
             gallery_labels: integers [N].
+            pairs: tensors (i, j, same), each [L], instead of all pairs: int64 indices, i into the embeddings and j
+                into the gallery (the embeddings without one), and whether they belong together, bool. Labels are
+                not needed then, and `reduction` runs over the L pairs: O(L·D).
         """
         return contrastive_loss(
             embeddings,
             labels,
             gallery=gallery,
             gallery_labels=gallery_labels,
+            pairs=pairs,
             pos_margin=self.pos_margin,
             neg_margin=self.neg_margin,
             power=self.power,

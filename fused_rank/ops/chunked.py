@@ -11,7 +11,17 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ..reference import contrastive, ranked_list, softmax, sup_con, triplet
+from ..reference import (
+    circle,
+    contrastive,
+    lifted,
+    margin,
+    multi_similarity,
+    ranked_list,
+    softmax,
+    sup_con,
+    triplet,
+)
 from ..reference.dense import non_finite
 from ..reference.triplet import hardest, semihard
 from .blocks import (
@@ -133,7 +143,7 @@ class Sweep:
             leaves = [t.detach().requires_grad_() for t in (distances.value, *_inputs_of(inputs, index))]
             with inner_autograd():
                 sums = function(leaves[0], positive, negative, *leaves[1:]).sums
-                grad, *rest = torch.autograd.grad(sums, leaves, grad_sums[:, index])
+                grad, *rest = torch.autograd.grad(sums, leaves, grad_sums[:, index], materialize_grads=True)
             grad_rows[index], others = distances.pull_back(grad)
             grad_gallery += others
             for each in rest:
@@ -196,6 +206,14 @@ PAIR_TERMS: dict[str, Callable[..., RowFunction]] = {
     "sup_con": lambda scale: partial(sup_con.rows, scale=scale),
     "negatives_lse": lambda scale, shift: partial(softmax.negatives_lse, scale=scale, shift=shift),
     "softplus_positives": lambda scale, shift: partial(softmax.softplus_positives, scale=scale, shift=shift),
+    "multi_similarity": lambda alpha, beta, base, mined: partial(
+        multi_similarity.rows, alpha=alpha, beta=beta, base=base
+    ),
+    "circle": lambda m, gamma: partial(circle.rows, m=m, gamma=gamma),
+    "lifted": lambda pos_margin, neg_margin: partial(
+        lifted.rows, pos_margin=pos_margin, neg_margin=neg_margin
+    ),
+    "margin": lambda width: partial(margin.rows, margin=width),
 }
 
 

@@ -14,20 +14,36 @@ from torch import Tensor
 from . import eager_library, library, triton_library
 from .schemas import SCHEMAS
 
+_PAIR = ("pair_forward", "pair_backward")
+_LISTED = ("indexed_distance", "indexed_distance_backward")
+
 # public operation -> the operators it needs
 OPERATIONS: dict[str, tuple[str, ...]] = {
-    "ranked_list_loss": ("pair_forward", "pair_backward"),
-    "contrastive_loss": ("pair_forward", "pair_backward"),
-    "triplet_margin_loss": (
-        "triplet_forward",
-        "triplet_backward",
-        "indexed_distance",
-        "indexed_distance_backward",
-    ),
+    "ranked_list_loss": _PAIR,
+    "contrastive_loss": (*_PAIR, *_LISTED),
+    "triplet_margin_loss": ("triplet_forward", "triplet_backward", *_LISTED),
+    "nt_xent_loss": _PAIR,
+    "n_pairs_loss": _PAIR,
+    "angular_loss": _PAIR,
+    "multi_similarity_loss": (*_PAIR, "mine_hard", "indexed_distance"),
+    "circle_loss": _PAIR,
+    "lifted_structure_loss": _PAIR,
+    "margin_loss": _PAIR,
     "mining.hard": ("mine_hard",),
     "mining.semihard": ("mine_semihard",),
     "retrieval.topk": ("topk",),
-    "paired_distance": ("indexed_distance", "indexed_distance_backward"),
+    "paired_distance": _LISTED,
+}
+
+# and the pair terms, which a backend may lack
+TERMS: dict[str, tuple[str, ...]] = {
+    "nt_xent_loss": ("negatives_lse", "softplus_positives"),
+    "n_pairs_loss": ("negatives_lse", "softplus_positives", "sup_con"),
+    "angular_loss": ("negatives_lse", "softplus_positives", "sup_con"),
+    "multi_similarity_loss": ("multi_similarity",),
+    "circle_loss": ("circle",),
+    "lifted_structure_loss": ("lifted",),
+    "margin_loss": ("margin",),
 }
 
 
@@ -51,6 +67,7 @@ class Backend:
         device_type: str | None,
         missing: str | None,
         dtypes: frozenset[torch.dtype] | None = None,
+        terms: frozenset[str] | None = None,
         *,
         by_name_only: bool = False,
     ) -> None:
@@ -58,6 +75,7 @@ class Backend:
         self.device_type = device_type  # None: any
         self.missing = missing  # why nothing works
         self.dtypes = dtypes  # None: all
+        self.terms = terms  # None: all
         self.by_name_only = by_name_only
         if missing is None:
             for operator in SCHEMAS:
@@ -77,6 +95,9 @@ class Backend:
         for operator in OPERATIONS[operation]:
             if operator not in self.__dict__:
                 return f"it has no operator {operator}"
+        for term in TERMS.get(operation, ()):
+            if self.terms is not None and term not in self.terms:
+                return f"it has no term {term}"
         return None
 
     def absent(self) -> str | None:
@@ -95,6 +116,7 @@ BACKENDS: dict[str, Backend] = {
         triton_library.DEVICE_TYPE,
         triton_library.load(),
         triton_library.DTYPES,
+        triton_library.TERMS,
         by_name_only=triton_library.INTERPRETED,
     ),
     "eager": Backend("eager", eager_library.NAMESPACE, None, None),

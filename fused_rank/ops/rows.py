@@ -30,11 +30,23 @@ def prepare(x: Tensor, *, normalize: bool) -> PreparedRows:
     rows = x.detach().to(accumulation_dtype(x.dtype))
     if not normalize:
         return PreparedRows(rows, None, x.dtype)
-    # The squares of rows longer than 1e19 or shorter than 1e-19 leave fp32: a power of two comes out first.
-    largest = rows.abs().amax(1, keepdim=True)
-    usual = (largest == 0) | ~largest.isfinite()
-    scale = torch.exp2(largest.masked_fill(usual, 1).log2().floor())
+    scale = _magnitude(rows)
     rows = rows / scale
     norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     norm = norm.masked_fill(norm == 0, torch.inf)
     return PreparedRows(rows / norm, (norm, scale), x.dtype)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """The same rows [M, D], differentiable by autograd: widened, of norm 1, a zero row zero without gradient."""
+    rows = x.to(accumulation_dtype(x.dtype))
+    rows = rows / _magnitude(rows.detach())
+    norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / norm.masked_fill(norm == 0, torch.inf)
+
+
+def _magnitude(rows: Tensor) -> Tensor:
+    """A power of two for each row [M, 1]: the squares of rows longer than 1e19 or shorter than 1e-19 leave fp32."""
+    largest = rows.abs().amax(1, keepdim=True)
+    usual = (largest == 0) | ~largest.isfinite()
+    return torch.exp2(largest.masked_fill(usual, 1).log2().floor())

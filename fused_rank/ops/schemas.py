@@ -48,6 +48,10 @@ PAIR_CHANNELS = {
     "sup_con": 1,
     "negatives_lse": 1,
     "softplus_positives": 1,
+    "multi_similarity": 1,
+    "circle": 1,
+    "lifted": 1,
+    "margin": 2,
 }
 PAIR_INPUTS = {
     "ranked_list": 0,
@@ -55,6 +59,10 @@ PAIR_INPUTS = {
     "sup_con": 0,
     "negatives_lse": 0,
     "softplus_positives": 1,
+    "multi_similarity": 2,
+    "circle": 0,
+    "lifted": 0,
+    "margin": 1,
 }
 PAIR_STATE_ROWS = {
     "ranked_list": 6,
@@ -62,6 +70,10 @@ PAIR_STATE_ROWS = {
     "sup_con": 4,
     "negatives_lse": 2,
     "softplus_positives": 2,
+    "multi_similarity": 4,
+    "circle": 3,
+    "lifted": 3,
+    "margin": 3,
 }
 
 

@@ -29,6 +29,22 @@ def check_number(name: str, value: object, *, minimum: float = 0.0) -> None:
         raise ValueError(f"{name}: expected a finite number >= {minimum:g}, got {value!r}")
 
 
+def check_positive(name: str, value: object, *, below: float = float("inf")) -> None:
+    """A Python number above 0 and below `below`."""
+    check_number(name, value)
+    if not 0 < cast(float, value) < below:
+        bound = "" if below == float("inf") else f" and < {below:g}"
+        raise ValueError(f"{name}: expected a number > 0{bound}, got {value!r}")
+
+
+def check_count(name: str, value: object) -> None:
+    """A positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}: expected an integer >= 1, got {value}")
+
+
 def check_flag(name: str, value: object) -> None:
     """True or False."""
     if not isinstance(value, bool):
@@ -166,6 +182,55 @@ def check_triplets(
     check_indices("triplets[1]", positive, anchor.shape[0], name, rows)
     check_indices("triplets[2]", negative, anchor.shape[0], name, rows)
     return anchor.contiguous(), positive.contiguous(), negative.contiguous()
+
+
+def check_border(beta: Any, labels: Tensor | None, embeddings: Tensor) -> Tensor:
+    """The margin loss's β: a number or a tensor of one, returned with no dimension, or one a class, [C]."""
+    if not isinstance(beta, Tensor):
+        check_number("beta", beta)
+        return embeddings.new_tensor(beta, dtype=torch.float64)
+    if not beta.is_floating_point():
+        raise TypeError(f"beta: expected a floating-point tensor, got {_dtype(beta)}")
+    if beta.device != embeddings.device:
+        raise ValueError(f"beta: expected device {embeddings.device} as embeddings has, got {beta.device}")
+    if beta.numel() == 1:
+        return beta.reshape(())
+    if beta.dim() != 1 or labels is None:
+        expected = "one number" if labels is None else "one number or one a class"
+        raise ValueError(f"beta: expected {expected}, got shape {tuple(beta.shape)}")
+    check_class_numbers(labels, beta.shape[0])
+    return beta
+
+
+def check_class_numbers(labels: Tensor, classes: int) -> None:
+    """Labels that index classes; read only where that needs no device synchronisation."""
+    if torch.compiler.is_compiling() or labels.device.type != "cpu":
+        return
+    low, high = (int(bound) for bound in labels.aminmax())
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise ValueError(f"labels: expected values in [0, {classes}) as beta has one a class, got {wrong}")
+
+
+def check_listed_pairs(
+    pairs: Any, embeddings: Tensor, gallery: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Explicit pairs (i, j, same): indices, contiguous, and a bool for each."""
+    if not isinstance(pairs, (tuple, list)) or len(pairs) != 3:
+        raise TypeError(f"pairs: expected three tensors (i, j, same), got {_brief(pairs)}")
+    i, j, same = pairs
+    check_indices("pairs[0]", i, None, "embeddings", embeddings)
+    name, rows = ("embeddings", embeddings) if gallery is None else ("gallery", gallery)
+    check_indices("pairs[1]", j, i.shape[0], name, rows)
+    if not isinstance(same, Tensor):
+        raise TypeError(f"pairs[2]: expected a torch.Tensor of bool, got {type(same).__name__}")
+    if same.dtype != torch.bool:
+        raise TypeError(f"pairs[2]: expected dtype bool, got {_dtype(same)}")
+    if same.shape != i.shape:
+        raise ValueError(f"pairs[2]: expected shape ({i.shape[0]},), got {tuple(same.shape)}")
+    if same.device != i.device:
+        raise ValueError(f"pairs[2]: expected device {i.device} as pairs[0] has, got {same.device}")
+    return i.contiguous(), j.contiguous(), same
 
 
 def _dtype(x: Tensor) -> str:

@@ -5,8 +5,26 @@ precision of the input (fp64 in, fp64 out). `pairwise` replaces the distance mat
 direct differences.
 """
 
+from .angular import angular_loss
+from .circle import circle_loss
 from .contrastive import contrastive_loss
+from .lifted import lifted_structure_loss
+from .margin import margin_loss
+from .multi_similarity import multi_similarity_loss
+from .n_pairs import n_pairs_loss
+from .nt_xent import nt_xent_loss
 from .ranked_list import ranked_list_loss
 from .triplet import triplet_margin_loss
 
-__all__ = ["contrastive_loss", "ranked_list_loss", "triplet_margin_loss"]
+__all__ = [
+    "angular_loss",
+    "circle_loss",
+    "contrastive_loss",
+    "lifted_structure_loss",
+    "margin_loss",
+    "multi_similarity_loss",
+    "n_pairs_loss",
+    "nt_xent_loss",
+    "ranked_list_loss",
+    "triplet_margin_loss",
+]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..ops.options import Metric, Reduction
+from ..ops.options import PairMetric, Reduction
 from ..ops.reduction import Rows, reduce
 from .distance import Pairwise, accumulation_dtype, distance_matrix, unit_rows
 
@@ -38,7 +38,7 @@ def dense_loss(
     gallery: Tensor | None,
     gallery_labels: Tensor | None,
     *,
-    metric: Metric,
+    metric: PairMetric,
     normalize: bool,
     reduction: Reduction,
     pairwise: Pairwise | None = None,

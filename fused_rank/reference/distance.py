@@ -11,9 +11,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..ops.options import Metric
+from ..ops.options import PairMetric
 
-Pairwise: TypeAlias = Callable[[Tensor, Tensor, Metric], Tensor]
+Pairwise: TypeAlias = Callable[[Tensor, Tensor, PairMetric], Tensor]
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -34,8 +34,13 @@ def safe_sqrt(squared: Tensor) -> Tensor:
     return squared.clamp_min(tiny).sqrt() - floor
 
 
-def distance_matrix(x: Tensor, y: Tensor, metric: Metric) -> Tensor:
-    """Distances [M, N] of rows x [M, D] to rows y [N, D]; for ``"cosine"`` the rows are unit already."""
+def distance_matrix(x: Tensor, y: Tensor, metric: PairMetric) -> Tensor:
+    """Distances [M, N] of rows x [M, D] to rows y [N, D]; for ``"cosine"`` the rows are unit already.
+
+    ``"dot"`` is the inner product itself.
+    """
+    if metric == "dot":
+        return x @ y.t()
     x_squared = (x * x).sum(1)
     y_squared = x_squared if y is x else (y * y).sum(1)
     squared = torch.addmm(y_squared.unsqueeze(0), x, y.t(), alpha=-2) + x_squared.unsqueeze(1)

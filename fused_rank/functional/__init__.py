@@ -3,35 +3,51 @@
 import torch
 from torch import Tensor
 
-from .ops.distance import listed_distance, pairwise_matrix
-from .ops.options import (
+from ..ops.distance import listed_distance, pairwise_matrix
+from ..ops.options import (
     GRADIENTS,
     METRICS,
     MININGS,
     POSITIVE_MEANS,
-    REDUCTIONS,
     Gradient,
     Metric,
     Mining,
     PositiveMean,
     Reduction,
 )
-from .ops.pair import PairTerm, pair_rows
-from .ops.reduction import reduce
-from .ops.triplet import explicit_triplet_rows, triplet_rows
-from .ops.validation import (
+from ..ops.pair import PairTerm, pair_rows
+from ..ops.reduction import reduce
+from ..ops.triplet import explicit_triplet_rows, triplet_rows
+from ..ops.validation import (
     check_choice,
     check_flag,
+    check_listed_pairs,
     check_number,
     check_pairs,
     check_rows,
     check_same_space,
     check_triplets,
 )
-from .reference.triplet import default_reduction
+from ..reference.contrastive import rows as contrastive_rows
+from ..reference.triplet import default_reduction
+from .angular import angular_loss
+from .circle import circle_loss
+from .common import check_common
+from .lifted import lifted_structure_loss
+from .margin import margin_loss
+from .multi_similarity import multi_similarity_loss
+from .n_pairs import n_pairs_loss
+from .nt_xent import nt_xent_loss
 
 __all__ = [
+    "angular_loss",
+    "circle_loss",
     "contrastive_loss",
+    "lifted_structure_loss",
+    "margin_loss",
+    "multi_similarity_loss",
+    "n_pairs_loss",
+    "nt_xent_loss",
     "paired_distance",
     "pairwise_distance",
     "ranked_list_loss",
@@ -67,7 +83,7 @@ def ranked_list_loss(
     >>> float(ranked_list_loss(x, torch.arange(4).repeat(2)))  # every negative is farther than alpha
     0.0
     """
-    _check_common(metric, normalize, reduction)
+    check_common(reduction, normalize, metric)
     check_ranked_list_options(
         alpha, margin, temperature_neg, temperature_pos, pos_weight, neg_weight, gradient, positive_mean, eps
     )
@@ -108,6 +124,7 @@ def contrastive_loss(
     *,
     gallery: Tensor | None = None,
     gallery_labels: Tensor | None = None,
+    pairs: tuple[Tensor, Tensor, Tensor] | None = None,
     pos_margin: float = 0.0,
     neg_margin: float = 1.0,
     power: int = 2,
@@ -122,9 +139,23 @@ def contrastive_loss(
     >>> float(contrastive_loss(x, torch.tensor([0, 1]), normalize=False))  # (1 − 0.5)²
     0.25
     """
-    _check_common(metric, normalize, reduction)
+    check_common(reduction, normalize, metric)
     check_contrastive_options(pos_margin, neg_margin, power)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    labels, gallery_labels = check_pairs(
+        embeddings, labels, gallery, gallery_labels, labels_needed=pairs is None
+    )
+    if pairs is not None:
+        i, j, same = check_listed_pairs(pairs, embeddings, gallery)
+        distance = listed_distance("contrastive_loss", embeddings, gallery, i, j, metric, normalize)
+        listed = contrastive_rows(  # each pair as a row with one column
+            distance.unsqueeze(1),
+            same.unsqueeze(1),
+            ~same.unsqueeze(1),
+            pos_margin=pos_margin,
+            neg_margin=neg_margin,
+            power=power,
+        )
+        return reduce(*listed, reduction)
     term = PairTerm(
         "contrastive_loss",
         "contrastive",
@@ -159,7 +190,7 @@ def triplet_margin_loss(
     [0.1, 1.1, 0.0]
     """
     check_triplet_options(margin, mining, soft_margin)
-    _check_common(metric, normalize, "none" if reduction is None else reduction)
+    check_common("none" if reduction is None else reduction, normalize, metric)
     reduction = default_reduction(mining) if reduction is None else reduction
     labels, gallery_labels = check_pairs(
         embeddings, labels, gallery, gallery_labels, labels_needed=triplets is None
@@ -257,12 +288,6 @@ def check_triplet_options(margin: float, mining: Mining, soft_margin: bool) -> N
     check_number("margin", margin)
     check_choice("mining", mining, MININGS)
     check_flag("soft_margin", soft_margin)
-
-
-def _check_common(metric: Metric, normalize: bool, reduction: Reduction) -> None:
-    check_choice("metric", metric, METRICS)
-    check_flag("normalize", normalize)
-    check_choice("reduction", reduction, REDUCTIONS)
 
 
 def _check_distance(x: Tensor, y: Tensor | None, metric: Metric, normalize: bool) -> None:

@@ -1,0 +1,104 @@
+"""Angular loss as a function."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..ops.class_pairs import all_pairs, by_anchor, undirected, unique_pairs
+from ..ops.options import PAIR_CHOICES, PairChoice, Reduction
+from ..ops.pair import PairTerm, pair_rows
+from ..ops.reduction import Rows, reduce
+from ..ops.rows import unit_rows
+from ..ops.validation import check_choice, check_number, check_pairs, check_positive
+from ..reference.dense import non_finite
+from ..reference.softmax import softplus
+from .common import check_common
+from .n_pairs import n_pairs_rows
+
+_OPERATION = "angular_loss"
+
+
+def angular_loss(
+    embeddings: Tensor,
+    labels: Tensor | None = None,
+    *,
+    gallery: Tensor | None = None,
+    gallery_labels: Tensor | None = None,
+    alpha: float = 40.0,
+    pairs: PairChoice = "unique",
+    npairs_weight: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Angular loss; see `fused_rank.AngularLoss` for the formula and every argument.
+
+    >>> import torch
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> loss = angular_loss(x, torch.tensor([0, 0, 1]), alpha=45.0)
+    >>> round(float(loss), 4)  # log(1 + exp(4 · 0 − 4 · 1))
+    0.0181
+    """
+    check_common(reduction)
+    check_angular_options(alpha, pairs, npairs_weight)
+    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    data = (embeddings, labels, gallery, gallery_labels)
+    rows = _rows(*data, alpha, every=pairs == "all")
+    if npairs_weight:
+        beside = n_pairs_rows(_OPERATION, *data, pairs=pairs, normalize=True)
+        rows = rows._replace(sums=rows.sums + npairs_weight * beside.sums)
+    return reduce(*rows, reduction)
+
+
+def check_angular_options(alpha: float, pairs: PairChoice, npairs_weight: float) -> None:
+    """Raise for options that the angular loss cannot mean."""
+    check_positive("alpha", alpha, below=90.0)
+    check_choice("pairs", pairs, PAIR_CHOICES)
+    check_number("npairs_weight", npairs_weight)
+
+
+def _rows(
+    embeddings: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    alpha: float,
+    *,
+    every: bool,
+) -> Rows:
+    """Rows [1, M]: a sweep of the pairs' sums x_a + x_p [L, D] over all the rows they may push away."""
+    x = unit_rows(embeddings)
+    others = x if gallery is None else unit_rows(gallery)
+    other_labels = labels if gallery is None else gallery_labels
+    choose = all_pairs if every else unique_pairs
+    anchor, positive = choose(labels, gallery_labels, x.shape[0], x.device)
+    if every and gallery is None:  # (a, p) and (p, a) have one midpoint and the same negatives
+        kept, place = undirected(anchor, positive, x.shape[0])
+        found = _of_pairs(x, others, anchor[kept], positive[kept], labels, other_labels, alpha)
+        found = found[:, place]
+    else:
+        found = _of_pairs(x, others, anchor, positive, labels, other_labels, alpha)
+    sums, counts, active = (by_anchor(each, anchor, x.shape[0]) for each in found.unbind())
+    return Rows(sums + non_finite(x, None if gallery is None else others), counts, active)
+
+
+def _of_pairs(
+    x: Tensor,
+    others: Tensor,
+    anchor: Tensor,
+    positive: Tensor,
+    labels: Tensor | None,
+    other_labels: Tensor | None,
+    alpha: float,
+) -> Tensor:
+    """[3, L]: the loss of each pair, 1 where it has a negative, 1 where the loss is above 0."""
+    steep = math.tan(math.radians(alpha)) ** 2
+    # embedding, unlike indexing, adds up the gradients of repeated rows in a fixed order
+    x_a, x_p = functional.embedding(anchor, x), functional.embedding(positive, others)
+    if anchor.shape[0] == 0:
+        return torch.stack([x_a.sum(1)] * 3)
+    term = PairTerm(_OPERATION, "negatives_lse", (4 * steep, 0.0))
+    own = None if labels is None else labels[anchor]
+    against = pair_rows(term, x_a + x_p, own, others, other_labels, "dot", False)
+    losses = softplus(against.sums[0] - 2 * (1 + steep) * (x_a * x_p).sum(1))
+    return torch.stack((losses, against.counts[0], (losses > 0).to(losses.dtype)))

@@ -1,0 +1,126 @@
+"""What pair sweeps offer to a term, against autograd on dense matrices: inputs, inner products, the symmetric form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fused_rank.ops.dispatch import BACKENDS
+from fused_rank.ops.pair import PairTerm, pair_rows
+
+from . import oracle
+from .conftest import Backend
+from .gradient_error import assert_gradient_close, assert_value_close
+from .inputs import Inputs, make_inputs
+from .losses import case_id
+from .tolerances import TOLERANCES
+
+Row = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def logits_of(d: Tensor, members: Tensor) -> Tensor:
+    return d.masked_fill(~members, -torch.inf).logsumexp(1)
+
+
+def sup_con(d: Tensor, same: Tensor, other: Tensor, level: Tensor) -> Tensor:
+    logits = -4.0 * d
+    mean = (logits * same).sum(1) / same.sum(1).clamp(min=1)
+    valid = same.any(1)
+    return torch.where(valid, logits_of(logits, (same | other) | ~valid[:, None]) - mean, 0)
+
+
+def negatives_lse(d: Tensor, same: Tensor, other: Tensor, level: Tensor) -> Tensor:
+    return logits_of(0.3 - 5.0 * d, other)
+
+
+def softplus_positives(d: Tensor, same: Tensor, other: Tensor, level: Tensor) -> Tensor:
+    return functional.softplus(level[:, None] - (0.3 - 5.0 * d)).masked_fill(~same, 0).sum(1)
+
+
+TERMS: dict[str, tuple[tuple[float, ...], Row]] = {
+    "sup_con": ((-4.0,), sup_con),
+    "negatives_lse": ((-5.0, 0.3), negatives_lse),
+    "softplus_positives": ((-5.0, 0.3), softplus_positives),
+}
+
+
+def seen_by_terms(inputs: Inputs, metric: str, normalize: bool) -> Tensor:
+    """[M, N]: distances or inner products."""
+    x, y = inputs.embeddings, inputs.tensors[-1]
+    if metric != "dot":
+        return oracle.distances(x, y, metric, normalize)
+    return oracle.unit(x) @ oracle.unit(y).t() if normalize else x @ y.t()
+
+
+def dense(inputs: Inputs, level: Tensor, row: Row, metric: str, normalize: bool, symmetric: bool) -> Tensor:
+    d = seen_by_terms(inputs, metric, normalize)
+    masks = oracle.pairs(inputs.labels, inputs.gallery_labels, *d.shape, inputs.gallery is None)
+    m = len(d)
+    parts = [row(d, *masks, level[:m])]
+    if symmetric:
+        parts.append(row(d.t(), *(mask.t() for mask in masks), level[m:]))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=case_id)
+@pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot", "dot of unit rows"])
+@pytest.mark.parametrize("form", ["self", "two-set", "plain", "two-set symmetric", "plain symmetric"])
+@pytest.mark.parametrize("shape", [(7, 70, 16), (70, 133, 9), (300, 129, 33)], ids=str)
+@pytest.mark.parametrize("term", TERMS)
+def test_against_autograd(
+    term: str,
+    shape: tuple[int, int, int],
+    form: str,
+    metric: str,
+    dtype: torch.dtype,
+    backend: Backend,
+    generator: torch.Generator,
+) -> None:
+    served = BACKENDS[backend.name].dtypes
+    if served is not None and dtype not in served:
+        pytest.skip(f"{backend.name} does not serve {dtype}")
+    symmetric, normalize = form.endswith("symmetric"), metric != "dot"
+    metric = metric.split()[0]
+    inputs = make_inputs(form.split()[0], *shape, dtype, generator)
+    if inputs.labels is not None:  # every row has a negative
+        inputs = replace(inputs, labels=inputs.labels.clone())
+        inputs.labels[0] = -999  # type: ignore[index]
+        if inputs.gallery_labels is not None:
+            inputs.gallery_labels = torch.cat((torch.tensor([999]), inputs.gallery_labels[1:]))
+    truth, ours = inputs.oracle(), inputs.to(backend.device).leaves()
+    params, row = TERMS[term]
+    count = len(inputs.embeddings) + (len(inputs.tensors[-1]) if symmetric else 0)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    level = torch.randn(count, generator=generator, dtype=wide)
+    exact_level, own_level = level.double().requires_grad_(), level.to(backend.device).requires_grad_()
+    expected = dense(truth, exact_level, row, metric, normalize, symmetric)
+    rows = pair_rows(
+        PairTerm("contrastive_loss", term, params),
+        ours.embeddings,
+        ours.labels,
+        ours.gallery,
+        ours.gallery_labels,
+        metric,  # type: ignore[arg-type]
+        normalize,
+        own_level[None] if term == "softplus_positives" else None,
+        symmetric,
+    )
+    upstream = torch.randn(count, generator=generator, dtype=torch.float64)
+    tolerance = TOLERANCES[dtype]
+    assert rows.sums.shape == (1, count)
+    assert_value_close(rows.sums[0].cpu(), expected, tolerance)
+    expected.backward(upstream)
+    rows.sums[0].backward(upstream.to(rows.sums))
+    for leaf, exact in zip(ours.tensors, truth.tensors, strict=True):
+        assert exact.grad is not None
+        assert leaf.grad is not None
+        assert_gradient_close(leaf.grad.cpu(), exact.grad, tolerance)
+    if term == "softplus_positives":
+        assert own_level.grad is not None
+        assert exact_level.grad is not None
+        assert_gradient_close(own_level.grad.cpu(), exact_level.grad, tolerance, "gradient of the inputs")
