@@ -40,6 +40,10 @@ _PAIRS = [
     _Pair("negatives_lse", [1.0, 0.0], "dot"),
     _Pair("softplus_positives", [-14.0, 0.0], "cosine"),
     _Pair("softplus_positives", [1.0, 0.0], "dot"),
+    _Pair("multi_similarity", [2.0, 50.0, 0.5, 0.0], "cosine"),
+    _Pair("circle", [0.4, 80.0], "cosine"),
+    _Pair("lifted", [0.0, 1.0]),
+    _Pair("margin", [0.2]),
 ]
 
 
@@ -62,7 +66,8 @@ def _pair_calls(where: str, given: tuple[Any, ...]) -> Iterator[Call]:
     for pair in _PAIRS:
 
         def train(pair: _Pair = pair) -> object:
-            inputs = torch.zeros(PAIR_INPUTS[pair.term], len(given[0])) if PAIR_INPUTS[pair.term] else None
+            count = PAIR_INPUTS[pair.term]
+            inputs = torch.zeros(count, len(given[0])) if count else None
             common = (pair.term, pair.params, pair.metric, True)
             results, *kept = ops.pair_forward(*given, inputs, *common, pair.fused, False)
             grads = results[: results.shape[0] // 3]

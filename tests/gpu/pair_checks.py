@@ -3,7 +3,7 @@ public loss asks for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,7 +49,9 @@ class Case:
         two_set = self.form != "self"
         count = m + n if self.form == "symmetric" else m
         inputs = (
-            torch.randn(PAIR_INPUTS[self.term], count, generator=random) if PAIR_INPUTS[self.term] else None
+            1 + torch.randn(PAIR_INPUTS[self.term], count, generator=random)
+            if PAIR_INPUTS[self.term]
+            else None
         )
         gallery = (rows[m:], labels[m:]) if two_set else (None, None)
         return {"x": rows[:m], "labels": labels[:m], "gallery": gallery, "inputs": inputs}
@@ -99,13 +101,12 @@ TERMS = {
     "sup_con": Case("sup_con", (-1 / 0.1,)),
     "negatives_lse": Case("negatives_lse", (-1 / 0.07, 2.0)),
     "softplus_positives": Case("softplus_positives", (-1 / 0.5, 1.0)),
+    "multi_similarity": Case("multi_similarity", (2.0, 50.0, 0.5, 1.0)),
+    "circle": Case("circle", (0.4, 80.0)),
+    "lifted": Case("lifted", (0.0, 1.0), "euclidean"),
+    "margin": Case("margin", (0.2,), "euclidean"),
 }
-
-
-def everywhere(case: Case) -> list[Case]:
-    """The case in each form, and with inner products of raw rows where its term takes logits."""
-    cases = [replace(case, form=form) for form in ("self", "two-set", "symmetric")]
-    if case.term in ("negatives_lse", "softplus_positives"):
-        logits = (1.0, *case.params[1:])
-        cases.append(replace(case, metric="dot", normalize=False, params=logits, form="two-set"))
-    return cases
+INNER_PRODUCTS = [
+    Case(term, (1.0, 0.5), "dot", form, normalize=False)
+    for term, form in (("negatives_lse", "symmetric"), ("softplus_positives", "two-set"))
+]

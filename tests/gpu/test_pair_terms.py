@@ -7,23 +7,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-from .pair_checks import TERMS, Case, check, everywhere
+from .pair_checks import INNER_PRODUCTS, TERMS, Case, check
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.usefixtures("triton_kernels")
 
-FORMS = [case for term in TERMS.values() for case in everywhere(term)]
 
-
-@pytest.mark.parametrize("case", FORMS, ids=str)
-def test_forms(case: Case) -> None:
-    check(case)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("term", TERMS)
-def test_sixteen_bit(term: str, dtype: torch.dtype) -> None:
+def test_both_ways(term: str, dtype: torch.dtype) -> None:
     check(replace(TERMS[term], form="symmetric"), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("case", INNER_PRODUCTS, ids=str)
+def test_inner_products(case: Case, dtype: torch.dtype) -> None:
+    check(case, dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -32,7 +31,7 @@ def test_sixteen_bit(term: str, dtype: torch.dtype) -> None:
     [
         TERMS["contrastive"],
         replace(TERMS["sup_con"], form="symmetric"),
-        replace(TERMS["negatives_lse"], metric="dot", normalize=False, params=(1.0, 0.0)),
+        INNER_PRODUCTS[0],
         replace(TERMS["softplus_positives"], form="two-set"),
     ],
     ids=str,
@@ -50,6 +49,8 @@ def test_rows_without_pairs() -> None:
     check(replace(TERMS["sup_con"], per_class=145))
     check(replace(TERMS["negatives_lse"], per_class=145))
     check(replace(TERMS["softplus_positives"], per_class=1))
+    check(replace(TERMS["lifted"], per_class=1))
+    check(replace(TERMS["circle"], per_class=145))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from ...ops.options import PairMetric
-from . import contrastive, nt_xent, ranked_list, sup_con
+from . import circle, contrastive, lifted, margin, multi_similarity, nt_xent, ranked_list, sup_con
 from .term import Term
 
 __all__ = ["Term", "for_gradient", "of"]
@@ -16,7 +16,11 @@ __all__ = ["Term", "for_gradient", "of"]
 Make: TypeAlias = Callable[[Sequence[float], PairMetric, bool], tuple[Term, Any]]
 
 _TERMS: dict[str, Make] = {
+    "circle": circle.make,
     "contrastive": contrastive.make,
+    "lifted": lifted.make,
+    "margin": margin.make,
+    "multi_similarity": multi_similarity.make,
     "negatives_lse": nt_xent.make_negatives,
     "ranked_list": ranked_list.make,
     "softplus_positives": nt_xent.make_positives,
