@@ -84,6 +84,8 @@ def test_against_autograd(
     served = BACKENDS[backend.name].dtypes
     if served is not None and dtype not in served:
         pytest.skip(f"{backend.name} does not serve {dtype}")
+    if backend.interpreted and shape != (70, 133, 9):
+        pytest.skip("the kernels' own tests have more shapes")
     symmetric, normalize = form.endswith("symmetric"), metric != "dot"
     metric = metric.split()[0]
     inputs = make_inputs(form.split()[0], *shape, dtype, generator)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..gpu.widths import on_chip
 from ..reference.distance import accumulation_dtype
 from .schemas import (
     PAIR_CHANNELS,
@@ -64,7 +65,8 @@ def fake_kernels(backend: Literal["cpp", "triton", "cuda", "eager"]) -> dict[str
             return result, empty, x.new_empty(0, dtype=torch.uint8), empty.clone(), empty.clone()
         state = x.new_empty(PAIR_STATE_ROWS[term], rows, dtype=dtype)
         if backend == "triton":  # one gradient per query, already divided by its normalisers
-            unit = x.new_empty(x.shape, dtype=dtype) if fused == "query" else empty
+            ahead = fused == "query" and on_chip(x.dtype, x.shape[1])
+            unit = x.new_empty(x.shape, dtype=dtype) if ahead else empty
             return result, state, live_tiles(x, gallery), unit, empty.clone()
         if backend == "cuda":  # its gradient is made in backward
             return result, state, live_tiles(x, gallery), empty, empty.clone()

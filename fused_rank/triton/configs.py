@@ -15,6 +15,7 @@ from .launch import Specialisation, recording
 
 # rows and columns of an entry of the live map; statistics tiles are multiples of it, gradient tiles divide it
 LIVE_TILE = 64
+STRIP_TILE = 64  # rows and columns of a strip's tile; tiles of its gradient nest inside
 SUM_BLOCK = 128  # rows per program of the kernels that finish rows
 _PRECISIONS = ("tf32x3", "ieee", "tf32")
 ALL_REGISTERS = 255  # that a thread can have
@@ -45,14 +46,16 @@ class Tiles:
 _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ("statistics", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
     ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
+    ("coefficients", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
+    ("coefficients", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
     # by the tile rows of the sweep before, whose tiles these are
     ("near", 4): [
-        (32, Tiles(0, 0, 16, 4, 2, features=32)),
-        (float("inf"), Tiles(0, 0, 16, 8, 2, features=32)),
+        (32, Tiles(0, 0, 16, 4, 2, features=16)),
+        (float("inf"), Tiles(0, 0, 16, 8, 2, features=16)),
     ],
     ("near", 2): [
-        (32, Tiles(0, 0, 32, 4, 2, features=32)),
-        (float("inf"), Tiles(0, 0, 32, 8, 2, features=32)),
+        (32, Tiles(0, 0, 32, 4, 2, features=16)),
+        (float("inf"), Tiles(0, 0, 32, 8, 2, features=16)),
     ],
     ("gradient", 4): [
         (64, Tiles(32, 32, 32, 4, 2, features=64)),
@@ -70,8 +73,14 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
     ("strip", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3, maxnreg=None))],
     ("strip", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
-    ("strip_pull", 4): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
-    ("strip_pull", 2): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
+    ("strip_pull", 4): [
+        (128, Tiles(64, 32, 0, 8, 2, features=64)),
+        (float("inf"), Tiles(64, 32, 0, 8, 2, features=128)),
+    ],
+    ("strip_pull", 2): [
+        (128, Tiles(64, 32, 0, 8, 2, features=64)),
+        (float("inf"), Tiles(64, 32, 0, 8, 2, features=128)),
+    ],
 }
 
 
@@ -135,6 +144,11 @@ def precision(dtype: torch.dtype, *, exact: bool = False) -> str:
             f"FUSED_RANK_FP32_PRECISION: expected one of {', '.join(_PRECISIONS)}, got {chosen!r}"
         )
     return chosen
+
+
+def local_precision(*, exact: bool = False) -> str:
+    """`input_precision` of products within clusters, whose rows are fp32 whatever they came as."""
+    return precision(torch.float32, exact=exact)
 
 
 def splits(programs: int, tiles: int, most: int) -> int:

@@ -6,24 +6,14 @@ norms.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..gpu.finite import finite_rows
 from ..gpu.order import LabelOrder
-
-
-class Side(NamedTuple):
-    """What kernels see of an operand of R rows; all in sorted order. One argument of a kernel: `x.rows`, `x.norm`, …"""
-
-    rows: Tensor  # [R, D] fp32: centred; 16-bit: as it came
-    low: Tensor  # [R, D] fp32: what `rows` lost to rounding; for 16-bit rows unused (it is `rows` again)
-    inverse: Tensor  # [R] fp32: factor of a 16-bit row, 1/|x| or 1; for fp32 rows unused (1)
-    norm: Tensor  # [R] fp32: |row|² of the row as it enters the product, times its factor²
-    finite: Tensor  # [R] uint8: 0 for a row with NaN or inf, which is stored as zero
-    index: Tensor  # type: ignore[assignment]  # [R] int64: the original row
+from .clusters import FEWEST, describe_clusters
+from .side import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +24,7 @@ class Operand:
     source: Tensor  # [R, D] as it came
     inverse_norm: Tensor | None  # [R] fp64, 0 for a zero row; None where rows are not normalised
     lost: Tensor  # bool [R]: its results are NaN
+    adrift: Tensor  # bool [R]: its gradient is NaN
 
     @property
     def size(self) -> int:
@@ -44,7 +35,7 @@ class Operand:
         return self.source.shape[1]
 
     def project(self, grad: Tensor) -> Tensor:
-        """From the gradient of the (normalised) rows [R, D] to that of the source; NaN for rows that are lost.
+        """From the gradient of the (normalised) rows [R, D] to that of the source; NaN for rows that are adrift.
 
         Through x̂ = x / |x|: (g − x̂ (x̂ · g)) / |x|, nothing for a zero row.
         """
@@ -53,7 +44,7 @@ class Operand:
             unit = self.source.double().mul_(inverse)
             along = (unit * grad).sum(1, keepdim=True)
             grad = inverse * (grad - along * unit)
-        return grad.masked_fill(self.lost.unsqueeze(1), torch.nan)
+        return grad.masked_fill(self.adrift.unsqueeze(1), torch.nan)
 
     def gradient(self, grad: Tensor) -> Tensor:
         """The same in the source's dtype."""
@@ -73,27 +64,42 @@ class Packed:
 
 
 def pack(
-    x: Tensor, gallery: Tensor | None, order: LabelOrder, *, unit_rows: bool, centre: bool = True
+    x: Tensor,
+    gallery: Tensor | None,
+    order: LabelOrder,
+    *,
+    unit_rows: bool,
+    centre: bool = True,
+    both_ways: bool = False,
 ) -> Packed:
     """Pack x [M, D] and gallery [N, D] (None: self form) in label order.
 
     Args:
         unit_rows: divide rows by their norms.
-        centre: subtract the common mean from fp32 rows; not for inner products.
+        centre: subtract the common mean from fp32 rows, and describe tight clusters; not for inner products.
+        both_ways: gallery rows have losses as well, which any query that is not finite makes NaN.
     """
     query = _describe(x.detach(), unit_rows)
     other = query if gallery is None else _describe(gallery.detach(), unit_rows)
     offset = None
     if centre and x.dtype == torch.float32:
         offset = _common_mean([query] if gallery is None else [query, other])
-    all_finite = other.finite.all()
-    packed = _pack(query, order.query, offset, ~(query.finite & all_finite))
+    clustered = centre and min(len(query.source), len(other.source)) >= FEWEST
+    queries_finite, all_finite = query.finite.all(), other.finite.all()
+    lost = ~(query.finite & all_finite), ~(other.finite & (queries_finite if both_ways else all_finite))
+    adrift = lost  # a gallery row has its gradient from queries, and loses it to any other that is lost
+    if gallery is None or both_ways:
+        any_lost = ~(queries_finite & all_finite)
+        adrift = any_lost.repeat(len(query.source)), any_lost.repeat(len(other.source))
+        lost = lost if both_ways else adrift
+    packed = _pack(query, order.query, offset, (lost[0], adrift[0]), clustered)
     if gallery is None:
-        lost = ~all_finite.expand(x.shape[0])
-        packed = Operand(packed.side, packed.source, packed.inverse_norm, lost)
-        return Packed(packed, packed)
-    both_finite = other.finite & all_finite  # a gallery row loses its gradient to any other that is lost
-    return Packed(packed, _pack(other, order.gallery, offset, ~both_finite))
+        both = Packed(packed, packed)
+    else:
+        both = Packed(packed, _pack(other, order.gallery, offset, (lost[1], adrift[1]), clustered))
+    if clustered:
+        describe_clusters(both.query.side, both.gallery.side)
+    return both
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,9 @@ def _common_mean(sides: list[_Rows]) -> Tensor:
     return torch.where(spread > 1e-12 * square, gridded, mean)  # below, no grid is fine enough to help
 
 
-def _pack(rows: _Rows, order: Tensor, offset: Tensor | None, lost: Tensor) -> Operand:
+def _pack(
+    rows: _Rows, order: Tensor, offset: Tensor | None, lost: tuple[Tensor, Tensor], clustered: bool
+) -> Operand:
     finite = rows.finite[order]
     if rows.source.dtype == torch.float32:
         exact = rows.exact[order]
@@ -150,5 +158,8 @@ def _pack(rows: _Rows, order: Tensor, offset: Tensor | None, lost: Tensor) -> Op
         if rows.inverse_norm is not None:
             inverse = rows.inverse_norm[order].float()
         norm = (rows.square[order] * inverse.double().square()).float()
-    side = Side(high, low, inverse, norm, finite.to(torch.uint8), order)
-    return Operand(side, rows.source, rows.inverse_norm, lost)
+    cluster = torch.full_like(order, -1, dtype=torch.int32)
+    local = torch.zeros_like(high, dtype=torch.float32) if clustered else norm
+    local_norm = torch.zeros_like(norm) if clustered else norm
+    side = Side(high, low, inverse, norm, finite.to(torch.uint8), order, cluster, local, local_norm)
+    return Operand(side, rows.source, rows.inverse_norm, *lost)

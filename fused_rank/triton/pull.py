@@ -31,10 +31,13 @@ def pull_near(sums, c, x, y, i, j, f, rows, width):
 
 
 @triton.jit
-def pull(sums, mass, c, close, x, y, i, j, f, rows, columns, width, PRECISION: tl.constexpr):
-    """Add a tile's coefficients c [BM, BN] of any pairs."""
-    sums, mass = pull_far(sums, mass, tl.where(close, 0.0, c), y, j, f, columns, width, PRECISION)
-    return pull_near(sums, tl.where(close, c, 0.0), x, y, i, j, f, rows, width), mass
+def pull_local(c, x, y, i, j, f, rows, columns, width, LOCAL: tl.constexpr):
+    """Σ c (x_i − y_j) of pairs within clusters, whose coefficients c [BM, BN] alone are not 0, by a product of local
+    rows.
+    """
+    own = load_rows(x.local, i, f, rows, width)
+    other = load_rows(y.local, j, f, columns, width)
+    return tl.sum(c, 1)[:, None] * own - tl.dot(c, other, input_precision=LOCAL)
 
 
 @triton.jit
@@ -60,8 +63,10 @@ def _product(c, y, j, f, columns, width, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def finish_pull(sums, mass, x, i, f, rows, width):
-    """The gradient of the rows at features f: mass · x_i − Σ c_ij y_j."""
+def finish_pull(sums, mass, x, i, f, rows, width, METRIC: tl.constexpr):
+    """The gradient of the rows at features f: mass · x_i − Σ c_ij y_j; Σ c_ij y_j of inner products."""
+    if METRIC == "dot":
+        return -sums
     own = load_rows(x.rows, i, f, rows, width).to(tl.float32)
     if is_half(x):
         own *= tl.load(x.inverse + i, mask=i < rows, other=0.0)[:, None]

@@ -11,11 +11,11 @@ import triton.language as tl
 from torch import Tensor
 
 from ..gpu.order import LabelOrder
-from .configs import near_tiles, precision, tiles
+from .configs import local_precision, near_tiles, precision, tiles
 from .keys import NOBODY_KEY, farthest_first, nearest_first
 from .launch import launch
 from .operand import Packed
-from .tile import any_set, hide_lost, kinds, load_ranges, product_distances, squared_distances
+from .tile import APART, any_set, hide_lost, kinds, load_ranges, near_distances, product_distances
 
 
 @triton.jit
@@ -51,6 +51,7 @@ def hard_kernel(
     SELF: tl.constexpr,
     NEAR: tl.constexpr,  # only close pairs, which the first visit left out
     PRECISION: tl.constexpr,
+    LOCAL: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
@@ -66,15 +67,16 @@ def hard_kernel(
             return
     i = row_tile * BM + tl.arange(0, BM)
     j = column_tile * BN + tl.arange(0, BN)
+    apart: tl.constexpr = 0 if SELF else APART
     if NEAR:
-        squared, wanted = squared_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
+        squared, wanted, _ = near_distances(x, y, i, j, rows, columns, width, apart, PRECISION, LOCAL, BK)
     else:
-        squared, close = product_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
+        squared, close = product_distances(x, y, i, j, rows, columns, width, apart, PRECISION, BK)
         wanted = close == 0
         tl.store(tile, any_set(close).to(tl.uint8))
     squared = hide_lost(squared, x, y, i, j, rows, columns, float("inf"))
     first, last = load_ranges(Begin, End, i, rows)
-    positive, negative = kinds(i, j, first, last, rows, columns, SELF)
+    positive, negative = kinds(i, j, first, last, rows, columns, apart)
     positive = positive & wanted
     own = tl.load(x.index + i, mask=i < rows, other=0).to(tl.int32)[:, None]
     other = tl.load(y.index + j, mask=j < columns, other=0).to(tl.int32)[None, :]
@@ -119,6 +121,7 @@ def hardest(packed: Packed, order: LabelOrder) -> tuple[Tensor, Tensor]:
                 "SELF": packed.self_form,
                 "NEAR": again,
                 "PRECISION": precision(x.source.dtype, exact=True),
+                "LOCAL": local_precision(exact=True),
                 "BM": tile.rows,
                 "BN": tile.columns,
                 "BK": shape.depth,

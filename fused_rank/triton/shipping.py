@@ -5,10 +5,11 @@ that ship.
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from ..ops.schemas import PAIR_INPUTS
 from . import ops as typed_ops
 
 ops: Any = typed_ops  # called with unpacked arguments, which no checker follows
@@ -17,22 +18,42 @@ Call = tuple[str, Callable[[], object]]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 WIDTHS = (64, 128, 512)  # one of each width class, all multiples of 16 as embeddings are
-# (term, parameters, fused, the gallery is constant)
-_PAIR_TERMS = [
-    ("ranked_list", [1.2, 0.4, 10.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0], "query", True),
-    ("ranked_list", [1.2, 0.4, 10.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0], "none", False),
-    ("ranked_list", [1.2, 0.4, 130.0, 90.0, 1.0, 1.0, 0.0, 0.0, 0.0], "none", True),
-    ("contrastive", [0.0, 1.0, 2.0], "none", False),
+
+
+class _Pair(NamedTuple):
+    """A term as its losses call it: one metric for each, since metrics of one shape differ by an instruction or two."""
+
+    term: str
+    params: list[float]
+    metric: str = "euclidean"
+    fused: str = "none"
+    query_only: bool = False  # the gallery is a constant
+
+
+_PAIRS = [
+    _Pair("ranked_list", [1.2, 0.4, 10.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0], fused="query", query_only=True),
+    _Pair("ranked_list", [1.2, 0.4, 10.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]),
+    _Pair("ranked_list", [1.2, 0.4, 130.0, 90.0, 1.0, 1.0, 0.0, 0.0, 0.0], query_only=True),
+    _Pair("contrastive", [0.0, 1.0, 2.0]),
+    _Pair("sup_con", [-10.0], "cosine"),
+    _Pair("negatives_lse", [-14.0, 0.0], "cosine"),
+    _Pair("negatives_lse", [1.0, 0.0], "dot"),
+    _Pair("softplus_positives", [-14.0, 0.0], "cosine"),
+    _Pair("softplus_positives", [1.0, 0.0], "dot"),
+    _Pair("multi_similarity", [2.0, 50.0, 0.5, 0.0], "cosine"),
+    _Pair("circle", [0.4, 80.0], "cosine"),
+    _Pair("lifted", [0.0, 1.0]),
+    _Pair("margin", [0.2]),
 ]
 
 
 def calls() -> Iterator[Call]:
     """(label, call) of each."""
     for dtype, width in product(DTYPES, WIDTHS):
-        x, gallery = torch.zeros(192, width, dtype=dtype), torch.zeros(128, width, dtype=dtype)
+        x, gallery = torch.zeros(320, width, dtype=dtype), torch.zeros(256, width, dtype=dtype)
         forms = {
-            "self": (x, torch.zeros(192), None, None),
-            "two-set": (x, torch.zeros(192), gallery, torch.zeros(128)),
+            "self": (x, torch.zeros(320), None, None),
+            "two-set": (x, torch.zeros(320), gallery, torch.zeros(256)),
         }
         for form, given in forms.items():
             where = f"{form} {str(dtype).removeprefix('torch.')} {width}"
@@ -41,18 +62,20 @@ def calls() -> Iterator[Call]:
 
 
 def _pair_calls(where: str, given: tuple[Any, ...]) -> Iterator[Call]:
-    for term, params, fused, query_only in _PAIR_TERMS:
+    """The symmetric form compiles to what self form and two-set form do."""
+    for pair in _PAIRS:
 
-        def train(
-            term: str = term, params: list[float] = params, fused: str = fused, query_only: bool = query_only
-        ) -> object:
-            results, *kept = ops.pair_forward(*given, None, term, params, "euclidean", True, fused, False)
+        def train(pair: _Pair = pair) -> object:
+            count = PAIR_INPUTS[pair.term]
+            inputs = torch.zeros(count, len(given[0])) if count else None
+            common = (pair.term, pair.params, pair.metric, True)
+            results, *kept = ops.pair_forward(*given, inputs, *common, pair.fused, False)
             grads = results[: results.shape[0] // 3]
-            two_set = given[2] is not None and not query_only
-            options = (term, params, "euclidean", True, query_only, False)
-            return ops.pair_backward(grads, *given, None, *options, *kept, True, two_set, False)
+            two_set = given[2] is not None and not pair.query_only
+            options = (*common, pair.query_only, False, *kept, True, two_set, inputs is not None)
+            return ops.pair_backward(grads, *given, inputs, *options)
 
-        yield f"{term} {fused} {where}", train
+        yield f"{pair.term} {pair.fused} {where}", train
 
 
 def _triplet_calls(where: str, given: tuple[Any, ...]) -> Iterator[Call]:

@@ -1,7 +1,7 @@
 """The statistics sweep: every pair into a few numbers of its row, in partial sums that are merged in a fixed order.
 
-One program owns a block of rows and a share of the columns. The live map has one byte for each tile of LIVE_TILE ×
-LIVE_TILE pairs: does any of them contribute? Backward visits live tiles only.
+One program owns a block of rows and a share of the columns. The map has one byte for each tile of LIVE_TILE ×
+LIVE_TILE pairs: 1 if any of them contributes, and 2 if any is close. Backward visits live tiles only.
 """
 
 from typing import Any, NamedTuple
@@ -11,36 +11,34 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..gpu.order import LabelOrder
-from .configs import LIVE_TILE, SUM_BLOCK, precision, splits, tiles
-from .fold import fold_tile, store_members
+from .configs import LIVE_TILE, SUM_BLOCK, splits, tiles
+from .fold import fold_tile, load_inputs, store_members
 from .launch import launch
 from .near import near_statistics
-from .operand import Packed
-from .terms import Term
-from .tile import any_set, band, kinds, load_ranges, product_distances, to_metric
+from .pairs import Pairs
+from .tile import any_set, band, kinds, load_ranges, tile_distances, tiles_of
 
 _MOST_SPLITS = 16
 
 
-@triton.jit(do_not_specialize=["rows", "columns", "parts", "slots"])
+@triton.jit(do_not_specialize=["rows", "columns", "apart", "parts", "slots"])
 def statistics_kernel(
     x,
     y,
     begin,
     end,
+    inputs,
     partial,
-    near,
     live,
     p,
     rows,
     columns,
     width,
+    apart,
     parts,
     slots,
     TERM: tl.constexpr,
     METRIC: tl.constexpr,
-    SELF: tl.constexpr,
     PRECISION: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
@@ -51,27 +49,27 @@ def statistics_kernel(
     i = block * BM + tl.arange(0, BM)
     first, last = load_ranges(begin, end, i, rows)
     some, most = band(first, last, i, rows)
-    row = TERM.start(BM, p)
+    row = TERM.start(BM, load_inputs(inputs, i, rows, TERM), p)
     count = tl.cdiv(columns, BN)
-    share = tl.cdiv(count, parts)
-    for t in range(part * share, tl.minimum((part + 1) * share, count)):
+    start, stop = tiles_of(part, parts, count, some, most, BN, TERM.positives_only)
+    for t in range(start, stop):
         j = t * BN + tl.arange(0, BN)
-        squared, close = product_distances(x, y, i, j, rows, columns, width, SELF, PRECISION, BK)
-        positive, negative = kinds(i, j, first, last, rows, columns, SELF)
+        d, close = tile_distances(x, y, i, j, rows, columns, width, apart, METRIC, PRECISION, BK)
+        positive, negative = kinds(i, j, first, last, rows, columns, apart)
         some_positive = (some < t * BN + BN) & (most > t * BN)
-        d = to_metric(squared, METRIC)
         row, alive = fold_tile(row, d, positive & ~close, negative & ~close, some_positive, p, TERM)
-        at = tl.cast(block, tl.int64) * count + t
-        tl.store(live + at, alive.to(tl.uint8))
-        tl.store(near + at, any_set(close).to(tl.uint8))
-    store_members(partial, row, i, rows, part, slots)
+        if METRIC != "dot":
+            alive += 2 * any_set(close)
+        tl.store(live + tl.cast(block, tl.int64) * count + t, alive.to(tl.uint8))
+    store_members(partial, row, i, rows, part, slots, TERM)
 
 
-@triton.jit(do_not_specialize=["rows", "columns", "parts"])
+@triton.jit(do_not_specialize=["rows", "columns", "apart", "parts"])
 def finish_kernel(
     partial,
     begin,
     end,
+    inputs,
     index,
     lost,
     results,
@@ -79,15 +77,14 @@ def finish_kernel(
     p,
     rows,
     columns,
+    apart,
     parts,
     TERM: tl.constexpr,
-    SELF: tl.constexpr,
-    KEEP: tl.constexpr,
     BM: tl.constexpr,
 ):
     """Merge the parts of each row and write its channels (sums, counts, active) and state in original order."""
     i = tl.program_id(0) * BM + tl.arange(0, BM)
-    row = TERM.start(BM, p)
+    row = TERM.start(BM, load_inputs(inputs, i, rows, TERM), p)
     count: tl.constexpr = TERM.row_members
     for part in range(parts):
         other = ()
@@ -98,8 +95,7 @@ def finish_kernel(
     first, last = load_ranges(begin, end, i, rows)
     positives = (last - first).to(tl.float32)
     negatives = columns - positives
-    if SELF:
-        positives -= 1.0
+    positives -= (apart == 0).to(tl.float32)
     sums, counts, active, kept = TERM.finish(row, positives, negatives, p)
     at = tl.load(index + i, mask=i < rows, other=0)
     nowhere = tl.load(lost + at, mask=i < rows, other=0) != 0
@@ -109,7 +105,8 @@ def finish_kernel(
         tl.store(results + tl.cast(c * rows, tl.int64) + at, value, mask=i < rows)
         tl.store(results + tl.cast((channels + c) * rows, tl.int64) + at, counts[c], mask=i < rows)
         tl.store(results + tl.cast((2 * channels + c) * rows, tl.int64) + at, active[c], mask=i < rows)
-    for k in tl.static_range(KEEP):
+    keep: tl.constexpr = TERM.state_rows
+    for k in tl.static_range(keep):
         tl.store(state + tl.cast(k * rows, tl.int64) + at, kept[k], mask=i < rows)
 
 
@@ -129,79 +126,71 @@ def live_map(queries: int, gallery: int, like: Tensor) -> Tensor:
     return like.new_empty(count + 1, dtype=torch.uint8)
 
 
-def statistics(
-    packed: Packed,
-    order: LabelOrder,
-    term: Term,
-    params: tuple[float, ...],
-    metric: str,
-    channels: int,
-    state_rows: int,
-) -> Statistics:
-    """Fold every pair into its query's row; `channels` and `state_rows` are what `term` finishes into."""
-    x, y = packed.query, packed.gallery
+def statistics(pairs: Pairs, inputs: Tensor | None, channels: int, state_rows: int) -> Statistics:
+    """Fold every pair into its row of `pairs.own`; inputs [k, rows] in sorted order.
+
+    `channels` are as many as the term finishes, `state_rows` no fewer than it keeps.
+    """
+    x, y, term = pairs.own, pairs.other, pairs.term
     shape = tiles("statistics", x.source.dtype, x.width)
     blocks, count = triton.cdiv(x.size, LIVE_TILE), triton.cdiv(y.size, LIVE_TILE)
     parts = splits(blocks, count, _MOST_SPLITS)
-    partial = x.source.new_empty(term.row_members, 2 * parts, x.size, dtype=torch.float32)
+    close = pairs.metric != "dot"
+    slots = parts * (1 + close)  # of all pairs, of close pairs
+    partial = x.source.new_empty(term.row_members, slots, x.size, dtype=torch.float32)
     live = live_map(x.size, y.size, x.source)
+    if term.positives_only:  # most tiles are not visited
+        live.zero_()
     arguments: dict[str, Any] = {
-        "x": x.side,
-        "y": y.side,
-        "begin": order.begin,
-        "end": order.end,
+        **pairs.arguments,
+        "inputs": inputs,
         "partial": partial,
-        "near": torch.empty_like(live),
         "live": live,
-        "p": params,
-        "rows": x.size,
-        "columns": y.size,
-        "width": x.width,
         "parts": parts,
-        "slots": 2 * parts,  # of all pairs, of close pairs
+        "slots": slots,
     }
-    constexprs: dict[str, Any] = {
-        "TERM": term,
-        "METRIC": metric,
-        "SELF": packed.self_form,
-        "PRECISION": precision(x.source.dtype),
-        "BM": LIVE_TILE,
-        "BN": LIVE_TILE,
-        "BK": shape.depth,
-    }
+    constexprs = {**pairs.constexprs, "BM": LIVE_TILE, "BN": LIVE_TILE, "BK": shape.depth}
     launch(statistics_kernel, (blocks, parts), arguments, constexprs, **shape.options)
-    near_statistics(arguments, constexprs, blocks)
-    results, state = finish(partial, packed, order, term, params, channels, state_rows)
+    if close:
+        near_statistics(arguments, constexprs, blocks)
+    results, state = finish(partial, pairs, inputs, channels, state_rows)
+    if (
+        term.inputs and pairs.self_form
+    ):  # what is alive for its rows may not be for its columns, and moves both
+        live = joined_live(live, live, x.size, x.size)
     return Statistics(results, state, live)
 
 
+def joined_live(live: Tensor, turned: Tensor, rows: int, columns: int) -> Tensor:
+    """A map of tiles that are alive in it or in the map of the same pairs with the sides exchanged."""
+    shape = triton.cdiv(rows, LIVE_TILE), triton.cdiv(columns, LIVE_TILE)
+    joined = torch.empty_like(live)
+    torch.bitwise_or(live[:-1].view(shape), turned[:-1].view(shape[::-1]).T, out=joined[:-1].view(shape))
+    return joined
+
+
 def finish(
-    partial: Tensor,
-    packed: Packed,
-    order: LabelOrder,
-    term: Term,
-    params: tuple[float, ...],
-    channels: int,
-    state_rows: int,
+    partial: Tensor, pairs: Pairs, inputs: Tensor | None, channels: int, state_rows: int
 ) -> tuple[Tensor, Tensor]:
-    """Results [3 · channels, M] and state [state_rows, M] from partial rows [members, parts, M]."""
-    x = packed.query
+    """Results [3 · channels, rows] and state from partial rows [members, parts, rows]."""
+    x, term = pairs.own, pairs.term
     results = partial.new_empty(3 * channels, x.size)
     state = partial.new_empty(state_rows, x.size)
     arguments: dict[str, Any] = {
         "partial": partial,
-        "begin": order.begin,
-        "end": order.end,
+        "begin": pairs.begin,
+        "end": pairs.end,
+        "inputs": inputs,
         "index": x.side.index,
         "lost": x.lost,
         "results": results,
         "state": state,
-        "p": params,
+        "p": pairs.params,
         "rows": x.size,
-        "columns": packed.gallery.size,
+        "columns": pairs.other.size,
+        "apart": pairs.arguments["apart"],
         "parts": partial.shape[1],
     }
-    constexprs = {"TERM": term, "SELF": packed.self_form, "KEEP": state_rows, "BM": SUM_BLOCK}
     blocks = (triton.cdiv(x.size, SUM_BLOCK),)
-    launch(finish_kernel, blocks, arguments, constexprs, num_warps=4, num_stages=1)
+    launch(finish_kernel, blocks, arguments, {"TERM": term, "BM": SUM_BLOCK}, num_warps=4, num_stages=1)
     return results, state

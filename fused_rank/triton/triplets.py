@@ -15,7 +15,8 @@ from .listed import Edges, Source, add_edges, edge_factors, listed_squares, lost
 from .operand import Packed, pack
 from .ranks import STATE_SLOTS, semihard_kernel
 from .selection import hardest
-from .strip import Coefficients, Strip, add_strip, fill_strip, strips
+from .strip import Strip, fill_strip, strips
+from .strip_pull import Coefficients, add_strip
 
 _EDGES = 1 << 20  # mined pairs at a time
 

@@ -37,6 +37,14 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
         PAIR_SWEEPS,
     ),
     "contrastive": (lambda x, labels: fused_rank.ContrastiveLoss()(x, labels), PAIR_SWEEPS),
+    "contrastive, wide rows": (
+        lambda x, labels: fused_rank.ContrastiveLoss()(x.repeat(1, 17), labels),
+        {*PAIR_SWEEPS, "coefficient_kernel", "strip_pull_kernel"} - {"gradient_kernel"},
+    ),
+    "contrastive, enough rows for clusters": (
+        lambda x, labels: fused_rank.ContrastiveLoss()(x.repeat(6, 1), labels.repeat(6)),
+        {*PAIR_SWEEPS, "centre_kernel", "local_kernel"},
+    ),
     "triplet, semihard": (
         lambda x, labels: fused_rank.TripletMarginLoss()(x, labels),
         {"strip_kernel", "semihard_kernel", "listed_square_kernel", "edge_sum_kernel"},
