@@ -428,7 +428,7 @@ def lifted_structure(
         if negatives.any():
             total = total + (neg_margin - row[negatives]).logsumexp(0)
         losses.append(total.clamp(min=0)[None])
-        corners.append(total.detach().abs())
+        corners.append(total.detach().abs() if len(row[positives | negatives]) else row.new_tensor(torch.inf))
     return gathered(losses, x, torch.stack(corners))
 
 
