@@ -240,9 +240,8 @@ def info_nce(
     if not symmetric:
         return there
     back = sup_con(gallery, gallery_labels, x, labels, temperature=temperature)
-    return Rows(
-        *(torch.cat(both, -1) for both in zip(vars(there).values(), vars(back).values(), strict=True))
-    )
+    names = ("sums", "counts", "active", "gap")
+    return Rows(*(torch.cat([getattr(there, name), getattr(back, name)], -1) for name in names))
 
 
 def every_row(x: Tensor) -> Tensor:
