@@ -240,9 +240,8 @@ def info_nce(
     if not symmetric:
         return there
     back = sup_con(gallery, gallery_labels, x, labels, temperature=temperature)
-    return Rows(
-        *(torch.cat(both, -1) for both in zip(vars(there).values(), vars(back).values(), strict=True))
-    )
+    names = ("sums", "counts", "active", "gap")
+    return Rows(*(torch.cat([getattr(there, name), getattr(back, name)], -1) for name in names))
 
 
 def every_row(x: Tensor) -> Tensor:
@@ -251,22 +250,21 @@ def every_row(x: Tensor) -> Tensor:
 
 
 def log_one_plus_sum(logits: Tensor) -> Tensor:
-    """log(1 + Σ exp) of a vector, 0 of an empty one."""
-    return torch.cat([logits, logits.new_zeros(1)]).logsumexp(0)
+    """log(1 + Σ exp) of each row of a matrix, or of a vector; 0 of an empty one."""
+    return torch.cat([logits, logits.new_zeros((*logits.shape[:-1], 1))], -1).logsumexp(-1)
 
 
-def gathered(losses: list[list[Tensor]], x: Tensor, gap: Tensor) -> Rows:
-    """Rows of one channel from each query's list of losses."""
-    sums = [torch.stack(own).sum() if own else 0 * x.sum() for own in losses]
+def gathered(losses: list[Tensor], x: Tensor, gap: Tensor) -> Rows:
+    """Rows of one channel from the vector of each query's losses."""
     counts = x.new_tensor([[len(own) for own in losses]])
-    active = x.new_tensor([[sum(float(one.detach()) > 0 for one in own) for own in losses]])
-    return Rows(torch.stack(sums)[None], counts, active, gap)
+    active = x.new_tensor([[int((own > 0).sum()) for own in losses]])
+    return Rows(torch.stack([own.sum() for own in losses])[None], counts, active, gap)
 
 
-def against_negatives(similarity: Tensor, same: Tensor, other: Tensor) -> list[list[Tensor]]:
-    """For each query and positive log(1 + Σ_n exp(s_n − s_p)); none for a query without negatives."""
+def against_negatives(similarity: Tensor, same: Tensor, other: Tensor) -> list[Tensor]:
+    """For each query log(1 + Σ_n exp(s_n − s_p)) of each positive; none for a query without negatives."""
     return [
-        [log_one_plus_sum(row[negatives] - s) for s in row[positives]] if negatives.any() else []
+        log_one_plus_sum(row[negatives] - row[positives][:, None]) if negatives.any() else row[:0]
         for row, positives, negatives in zip(similarity, same, other, strict=True)
     ]
 
@@ -312,11 +310,11 @@ def n_pairs(
     if pairs == "all":
         losses = against_negatives(similarity, same, other)
     else:
-        losses = [[] for _ in x]
+        losses = [row[:0] for row in similarity]
         chosen = first_pairs(same, labels)
         for a, p in chosen:
             rivals = [n for _, n in chosen if n != p]
-            losses[a].append(log_one_plus_sum(similarity[a, rivals] - similarity[a, p]))
+            losses[a] = log_one_plus_sum(similarity[a, rivals] - similarity[a, p])[None]
     rows = gathered(losses, x, every_row(x))
     rows.penalty = l2 * x.square().sum(1)
     return rows
@@ -336,12 +334,16 @@ def angular(
     same, other = positives_and_negatives(labels, gallery_labels, len(x), len(y), gallery is None)
     u, v = unit(x), unit(y)
     tangent = math.tan(math.pi * alpha / 180)
-    every = [(int(a), int(p)) for a, p in same.nonzero()]
-    losses: list[list[Tensor]] = [[] for _ in x]
-    for a, p in first_pairs(same, labels) if pairs == "unique" else every:
-        if other[a].any():
-            exponents = 4 * tangent**2 * (v[other[a]] @ (u[a] + v[p])) - 2 * (1 + tangent**2) * (u[a] @ v[p])
-            losses[a].append(log_one_plus_sum(exponents))
+    chosen = dict(first_pairs(same, labels))
+    losses = []
+    for a, positives in enumerate(same):
+        if pairs == "unique":
+            positives = torch.arange(len(v)) == chosen.get(a, -1)
+        if not other[a].any():
+            positives = positives & False
+        v_p = v[positives]
+        exponents = 4 * tangent**2 * ((u[a] + v_p) @ v[other[a]].T)
+        losses.append(log_one_plus_sum(exponents - 2 * (1 + tangent**2) * (v_p @ u[a])[:, None]))
     rows = gathered(losses, x, every_row(x))
     if npairs_weight:
         beside = n_pairs(x, labels, gallery, gallery_labels, pairs=pairs)
@@ -375,7 +377,7 @@ def multi_similarity(
             else:
                 near, far = near[:0], far[:0]
         pull = log_one_plus_sum(-alpha * (near - base)) / alpha
-        losses.append([pull + log_one_plus_sum(beta * (far - base)) / beta])
+        losses.append((pull + log_one_plus_sum(beta * (far - base)) / beta)[None])
         gaps.append(torch.cat([slack, slack.new_tensor([torch.inf])]).min())
     return gathered(losses, x, torch.stack(gaps))
 
@@ -400,7 +402,7 @@ def circle(
             pull = (gamma * (1 + m - s_p.detach()).clamp(min=0) * (1 - m - s_p)).logsumexp(0)
             push = (gamma * (s_n.detach() + m).clamp(min=0) * (s_n - m)).logsumexp(0)
             loss = log_one_plus_sum((pull + push)[None])
-        losses.append([loss])
+        losses.append(loss[None])
     return gathered(losses, x, every_row(x))
 
 
@@ -424,8 +426,8 @@ def lifted_structure(
             total = total + (row[positives] - pos_margin).logsumexp(0)
         if negatives.any():
             total = total + (neg_margin - row[negatives]).logsumexp(0)
-        losses.append([total.clamp(min=0)])
-        corners.append(total.detach().abs())
+        losses.append(total.clamp(min=0)[None])
+        corners.append(total.detach().abs() if len(row[positives | negatives]) else row.new_tensor(torch.inf))
     return gathered(losses, x, torch.stack(corners))
 
 
