@@ -142,17 +142,13 @@ def test_indexed_distance_operators(dtype: torch.dtype, backend: Backend, genera
 
 @forms
 @dtypes
-def test_row_operators(
-    form: str, dtype: torch.dtype, backend: Backend, generator: torch.Generator
-) -> None:
+def test_row_operators(form: str, dtype: torch.dtype, backend: Backend, generator: torch.Generator) -> None:
     given = data(form, dtype, generator, backend.device)
     x, labels, gallery, gallery_labels = given
     assert x is not None
     check(backend, "rank_positives", *given, [1, 10], "dot", False)
     limit = torch.rand(70, dtype=torch.promote_types(dtype, torch.float32), generator=generator)
-    check(
-        backend, "find_partner", *given, False, True, limit.to(x.device), None, "euclidean", True
-    )
+    check(backend, "find_partner", *given, False, True, limit.to(x.device), None, "euclidean", True)
     check(backend, "triplet_counts", *given, 0.2, "euclidean", True)
     check(backend, "distance_histogram", *given, [0.1, 0.5, 1.0], "cosine", True)
     if labels is None:
