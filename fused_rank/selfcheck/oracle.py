@@ -105,14 +105,14 @@ def retrieval_measures(d: Tensor, positive: Tensor, negative: Tensor, k: int) ->
         rank = torch.arange(1, len(relevant) + 1)
         total = int(relevant.sum())
         precision = relevant.cumsum(0) / rank
-        first = 1 / (relevant.argmax() + 1)
+        first = 1 / (relevant.argmax() + 1).double()
         rows.append(
             torch.stack(
                 [
                     relevant[:k].sum() / k,
                     relevant[:total].sum() / total,
                     (precision * relevant).sum() / total,
-                    first.double(),
+                    first,
                 ]
             )
         )
