@@ -139,7 +139,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """An operation that a backend, not required, does not have is a reason to skip, not a failure.
 
-    A dtype that it does not serve by design, or a term or operator that it lacks, is one even where the backend is required.
+    A dtype that it does not serve by design, or a term or operator that it lacks, is one even where the backend is
+    required.
     """
     try:
         return (yield)

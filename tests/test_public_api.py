@@ -15,7 +15,8 @@ NAMES = {
     fused_rank: {
         "AngularLoss", "CircleLoss", "ContrastiveLoss", "GeneralizedLiftedStructureLoss", "InfoNCELoss", "MarginLoss",
         "MultiSimilarityLoss", "NPairsLoss", "NTXentLoss", "RankedListLoss", "SupConLoss", "TripletMarginLoss",
-        "backends", "batches", "diagnostics", "functional", "mining", "reference", "retrieval", "use_backend", "__version__",
+        "backends", "batches", "diagnostics", "functional", "mining", "reference", "retrieval",
+        "use_backend", "__version__",
     },
     functional: {
         "angular_loss", "circle_loss", "contrastive_loss", "info_nce_loss", "lifted_structure_loss", "margin_loss",

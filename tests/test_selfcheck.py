@@ -30,6 +30,11 @@ USES = {  # an operation whose check runs the operator
     "mine_hard": "mining.hard",
     "mine_semihard": "mining.semihard",
     "topk": "retrieval.topk",
+    "rank_positives": "retrieval.evaluate",
+    "find_partner": "mining.partners",
+    "sample_negatives": "mining.distance_weighted",
+    "triplet_counts": "mining.triplet_stats",
+    "distance_histogram": "diagnostics.embedding_health",
     "indexed_distance": "paired_distance",
     "indexed_distance_backward": "triplet_margin_loss, listed",
 }

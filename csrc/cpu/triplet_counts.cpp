@@ -16,10 +16,10 @@ struct Counts {
 
 void write(const Order& order, int64_t i, const Counts& counts, bool lost, double* out) {
   const int64_t stride = static_cast<int64_t>(order.query.size());
-  const double row[kTripletCounts] = {static_cast<double>(order.positive_count(i)),
-                                      static_cast<double>(order.negative_count(i)),
-                                      counts.positive_sum,
+  const double row[kTripletCounts] = {counts.positive_sum,
                                       counts.negative_sum,
+                                      static_cast<double>(order.positive_count(i)),
+                                      static_cast<double>(order.negative_count(i)),
                                       counts.hard,
                                       counts.near,
                                       counts.active};

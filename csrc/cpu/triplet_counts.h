@@ -6,7 +6,7 @@
 namespace fused_rank {
 
 // Rows of the result, [kTripletCounts][M] in original order:
-//   positives, negatives, sum of d_ap over the positives, sum of d_an over the negatives,
+//   sum of d_ap over the positives, sum of d_an over the negatives, positives, negatives,
 //   hard triplets (d_an <= d_ap), near ones (d_an <= d_ap + margin), active ones (d_an < d_ap + margin).
 // NaN where a row is not finite.
 inline constexpr int64_t kTripletCounts = 7;

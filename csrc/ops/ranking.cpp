@@ -48,7 +48,7 @@ std::tuple<Tensor, Tensor> find_partner(Tensor x, OptionalTensor labels, Optiona
     find_partner<T>(input, {positives, farthest}, limits_of<T>(above, x), limits_of<T>(below, x),
                     data<T>(values), data<int64_t>(rows), workers);
   });
-  return {values, rows};
+  return {rows, values};
 }
 
 Tensor sample_negatives(Tensor x, OptionalTensor labels, OptionalTensor gallery,

@@ -124,21 +124,21 @@ def partners(
     def find(positives: bool, farthest: bool, above: Tensor | None, below: Tensor | None) -> Any:
         return backend.find_partner(*given, positives, farthest, above, below, metric, normalize)
 
-    return Partners(*(rows for _, rows in choose(find, positive, negative)))
+    return Partners(*(rows for rows, _ in choose(find, positive, negative)))
 
 
-# (positives, farthest, above, below) -> squared distances, rows
+# (positives, farthest, above, below) -> rows, squared distances
 Find = Callable[[bool, bool, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
 
 
 def choose(
     find: Find, positive: Hardness, negative: Hardness
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Squared distances and rows of the positives and of the negatives; what the other side depends on comes first."""
+    """Rows and squared distances of the positives and of the negatives; what the other side depends on comes first."""
     if positive == "semihard":
         negatives = find(False, negative == "easy", None, None)
-        return find(True, True, None, negatives[0]), negatives
+        return find(True, True, None, negatives[1]), negatives
     positives = find(True, positive == "hard", None, None)
     if negative == "semihard":
-        return positives, find(False, False, positives[0], None)
+        return positives, find(False, False, positives[1], None)
     return positives, find(False, negative == "easy", None, None)

@@ -84,7 +84,7 @@ def offline(
         check_same_space("gallery", other.rows(slice(0, 1)), "queries", own.rows(slice(0, 1)))
     with _bar(progress, 2 * len(own.parts(chunk)) * len(other.parts(chunk))) as advance:
         search = _Search(own, other, chunk, metric, normalize, advance)
-        (_, positives), (_, negatives) = choose(search, positive, negative)
+        (positives, _), (negatives, _) = choose(search, positive, negative)
     anchors = ((positives >= 0) & (negatives >= 0)).nonzero().squeeze(1)
     return Triplets(anchors, positives[anchors], negatives[anchors])
 
@@ -144,26 +144,26 @@ class _Search:
         found = [
             self._queries(part, positives, farthest, above, below) for part in self.own.parts(self.chunk)
         ]
-        values, rows = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return values, rows
+        rows, values = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return rows, values
 
     def _queries(
         self, part: slice, positives: bool, farthest: bool, above: Tensor | None, below: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Squared distances and rows of a chunk of queries, on the CPU."""
+        """Rows and squared distances of the partners of a chunk of queries, on the CPU."""
         queries, labels = self.own.rows(part), self.own.labels[part]
         limits = [None if limit is None else limit[part].to(queries.device) for limit in (above, below)]
         find = select("mining.partners", queries).find_partner
         best: tuple[Tensor, Tensor] | None = None
         for other, gallery in self._galleries(part):
-            values, rows = find(queries, labels, *gallery, positives, farthest, *limits, *self.options)
+            rows, values = find(queries, labels, *gallery, positives, farthest, *limits, *self.options)
             rows = torch.where(rows >= 0, rows + other.start, rows)
             if best is None:
-                best = values, rows
+                best = rows, values
             else:  # chunks come in order: an equal one later is a higher index
-                better = (values > best[0]) if farthest else (values < best[0])
-                better |= best[1] < 0
-                best = torch.where(better, values, best[0]), torch.where(better, rows, best[1])
+                better = (values > best[1]) if farthest else (values < best[1])
+                better |= best[0] < 0
+                best = torch.where(better, rows, best[0]), torch.where(better, values, best[1])
             self.advance(1)
         assert best is not None
         return best[0].cpu(), best[1].cpu()

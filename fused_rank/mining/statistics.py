@@ -73,7 +73,7 @@ def triplet_stats(
 
 def _summary(rows: Tensor) -> TripletStats:
     """From the operator's rows, float64 [7, M]: counts are whole numbers there, and their sums need more digits."""
-    positives, negatives, _, _, hard, near, active = rows.to(torch.int64).unbind(0)
+    positives, negatives, hard, near, active = rows[2:].to(torch.int64).unbind(0)
     triplets = int((positives * negatives).sum())
 
     def share(part: Tensor, whole: Tensor) -> float:
@@ -86,6 +86,6 @@ def _summary(rows: Tensor) -> TripletStats:
         semihard=int((near - hard).sum()),
         hard=int(hard.sum()),
         active=int(active.sum()) / triplets if triplets else float("nan"),
-        positive_distance=share(rows[2], positives),
-        negative_distance=share(rows[3], negatives),
+        positive_distance=share(rows[0], positives),
+        negative_distance=share(rows[1], negatives),
     )

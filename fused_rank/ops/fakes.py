@@ -196,7 +196,7 @@ def fake_kernels(backend: Literal["cpp", "triton", "cuda", "eager"]) -> dict[str
         normalize: bool,
     ) -> tuple[Tensor, Tensor]:
         values = x.new_empty(x.shape[0], dtype=accumulation_dtype(x.dtype))
-        return values, torch.empty_like(values, dtype=torch.int64)
+        return torch.empty_like(values, dtype=torch.int64), values
 
     def sample_negatives(
         x: Tensor,

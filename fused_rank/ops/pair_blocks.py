@@ -78,7 +78,7 @@ def _measures(block: PairBlock, cutoffs: list[int]) -> Tensor:
 def find_partner(
     pairs: PairBlocks, positives: bool, farthest: bool, above: Tensor | None, below: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Nearest or farthest positive or negative of each query: squared distance [M] (NaN: none) and row [M] (−1: none).
+    """Nearest or farthest positive or negative of each query: row [M] (−1: none) and squared distance [M] (NaN: none).
 
     Only those with above < squared distance < below; the lowest index among equals.
     """
@@ -95,11 +95,11 @@ def find_partner(
         found = eligible.any(1)
         values[queries] = distance.gather(1, row).squeeze(1).masked_fill(~found, torch.nan)
         rows[queries] = row.squeeze(1).masked_fill(~found, -1)
-    return values, rows
+    return rows, values
 
 
 def triplet_counts(pairs: PairBlocks, margin: float, metric: Metric) -> Tensor:
-    """Per query, float64 [7, M], NaN where lost: positives, negatives, sums of d_ap and of d_an, and how many triplets
+    """Per query, float64 [7, M], NaN where lost: sums of d_ap and of d_an, positives, negatives, and how many triplets
     are hard (d_an ≤ d_ap), near (d_an ≤ d_ap + margin), active (d_an < d_ap + margin).
     """
     counts = pairs.lost.new_empty(TRIPLET_COUNTS, pairs.lost.shape[0], dtype=torch.float64)
@@ -116,7 +116,7 @@ def triplet_counts(pairs: PairBlocks, margin: float, metric: Metric) -> Tensor:
             torch.searchsorted(ascending + margin, distance, right=True),
         ]
         violated = [((number - before) * negative).sum(1) for before in passed]
-        counts[:, queries] = torch.stack([row.double() for row in (*numbers, *sums, *violated)])
+        counts[:, queries] = torch.stack([row.double() for row in (*sums, *numbers, *violated)])
     return counts.masked_fill_(pairs.lost, torch.nan)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from .. import functional, mining, retrieval
+from .. import diagnostics, functional, mining, retrieval
 from . import oracle
 
 
@@ -179,6 +179,102 @@ def nearest(metric: str, batch: Batch, tolerance: Tolerance) -> Iterator[Differe
     yield _same(found.indices.cpu()[clear], columns[clear])
 
 
+def partners(batch: Batch, tolerance: Tolerance) -> Iterator[Difference]:
+    """The nearest positive, and the nearest negative that is farther."""
+    found = mining.partners(batch.x, batch.labels, positive="easy", negative="semihard", **batch.gallery)
+    d = batch.distances().detach()
+    positive, negative = batch.masks
+    ordered, columns, gap = oracle.ranked(d.masked_fill(~positive, torch.inf), 1)
+    yield _same(*_decided(found.positive, columns, ordered, gap, tolerance))
+    farther = negative & (d > ordered) & ~ordered.isinf()
+    near = (d - ordered).abs().masked_fill(~negative, torch.inf).amin(1)
+    ordered, columns, gap = oracle.ranked(d.masked_fill(~farther, torch.inf), 1)
+    yield _same(
+        *_decided(found.negative, columns, ordered, torch.minimum(gap.nan_to_num(1), near), tolerance)
+    )
+
+
+def _decided(
+    found: Tensor, columns: Tensor, ordered: Tensor, gap: Tensor, tolerance: Tolerance
+) -> tuple[Tensor, Tensor]:
+    clear = (gap > tolerance.gap) | gap.isnan()  # inf − inf: none at all
+    return found.cpu()[clear], torch.where(ordered.isinf(), -1, columns)[:, 0][clear]
+
+
+def evaluation(metric: str, batch: Batch, tolerance: Tolerance) -> Iterator[Difference]:
+    found = retrieval.evaluate(batch.x, batch.labels, *batch.gallery.values(), k=K, metric=metric)  # type: ignore[arg-type]
+    if metric == "dot":
+        d = -(batch.exact_x @ (batch.exact_x if batch.exact_y is None else batch.exact_y).T).detach()
+    else:
+        d = batch.distances(metric, normalize=False).detach()
+    expected, gap = oracle.retrieval_measures(d, *batch.masks, K)
+    ours = (found.precision[K], found.r_precision, found.average_precision, found.mrr)
+    slack = 0.0 if gap > tolerance.gap else 1e-3  # neighbours too close to order move a mean by little
+    values = _values(torch.tensor(ours, dtype=torch.float64), expected, tolerance)
+    yield Difference(values.error, values.allowed + slack)
+
+
+def triplet_stats(batch: Batch, tolerance: Tolerance) -> Iterator[Difference]:
+    found = mining.triplet_stats(batch.x, batch.labels, margin=oracle.TRIPLET_MARGIN, **batch.gallery)
+    d = batch.distances().detach()
+    positive, negative = batch.masks
+    apart = (d[:, None, :] - d[:, :, None])[positive[:, :, None] & negative[:, None, :]]
+    near = (apart.abs() < tolerance.gap) | ((apart - oracle.TRIPLET_MARGIN).abs() < tolerance.gap)
+    shares = [apart <= 0, apart <= oracle.TRIPLET_MARGIN]
+    ours = (found.hard, found.hard + found.semihard)
+    means = (found.positive_distance, found.negative_distance)
+    yield Difference(abs(found.triplets - len(apart)), 1e-9)
+    for count, share in zip(ours, shares, strict=True):
+        yield Difference(abs(count - int(share.sum())), int(near.sum()) + 1e-9)
+    yield _values(
+        torch.tensor(means, dtype=torch.float64),
+        torch.stack([d[positive].mean(), d[negative].mean()]),
+        tolerance,
+    )
+
+
+def distance_weighted(batch: Batch, tolerance: Tolerance) -> Iterator[Difference]:
+    """The share of draws that cumulative weights in fp64 don't explain; none may."""
+    device = batch.x.device
+    found = mining.distance_weighted(
+        batch.x, batch.labels, **batch.gallery, generator=torch.Generator(device).manual_seed(1)
+    )
+    positive, negative = batch.masks
+    pairs = positive.nonzero()
+    draws = torch.rand(
+        len(pairs), dtype=torch.float64, device=device, generator=torch.Generator(device).manual_seed(1)
+    ).cpu()
+    labels = (batch.labels if batch.y_labels is None else batch.y_labels).cpu()
+    d, order = batch.distances().detach(), labels.argsort(stable=True)
+    share = oracle.sampling_weights(d, negative, batch.exact_x.shape[1])[:, order].cumsum(1)
+    share = share / share[:, -1:]
+    clear = ((d - 1.4).abs().amin(1) > tolerance.gap)[pairs[:, 0]]
+    place = order.argsort()[found.negative.cpu()]
+    above = share[pairs[:, 0], place]
+    below = torch.where(place > 0, share[pairs[:, 0], (place - 1).clamp(min=0)], 0)
+    wrong = ((draws > above + 1e-3) | (draws < below - 1e-3)) & clear
+    yield _same(found.anchor.cpu(), pairs[:, 0])
+    yield Difference(float(wrong.double().mean()), 1e-9)
+
+
+def health(batch: Batch, tolerance: Tolerance) -> Iterator[Difference]:
+    found = diagnostics.embedding_health(batch.x, batch.labels, bins=8, near=0.9, warn=False)
+    labels = batch.labels.cpu()
+    d = oracle.distances(batch.exact_x, batch.exact_x, "euclidean", True).detach()
+    later = torch.ones_like(d, dtype=torch.bool).triu(1)
+    same = labels[:, None] == labels
+    for members, counts, near in (
+        (same & later, found.positive, found.near_positive),
+        (~same & later, found.negative, found.near_negative),
+    ):
+        place = torch.bucketize(d[members], found.edges[1:]).clamp(max=7)
+        close = ((d[members, None] - found.edges).abs() < tolerance.gap).sum()
+        moved = (counts - torch.bincount(place, minlength=8)).abs().sum()
+        yield Difference(float(moved), 2 * float(close) + 1e-9)
+        unsure = ((d[members] - 0.9).abs() < tolerance.gap).double().mean()
+        yield Difference(abs(near - float((d[members] <= 0.9).double().mean())), float(unsure) + 1e-9)
+
+
 def distance(paired: bool, batch: Batch, tolerance: Tolerance) -> Iterator[Difference]:
     if paired:
         shift = torch.arange(len(batch.x)).roll(1)
@@ -236,6 +332,12 @@ CHECKS: dict[str, Check] = dict(
         ("triplet_margin_loss, listed", explicit_triplets),
         ("mining.hard", mined_hard),
         ("mining.semihard", mined_semihard),
+        ("mining.partners", partners),
+        ("mining.distance_weighted", distance_weighted),
+        ("mining.triplet_stats", triplet_stats),
+        ("retrieval.evaluate", partial(evaluation, "euclidean")),
+        ("retrieval.evaluate, dot", partial(evaluation, "dot")),
+        ("diagnostics.embedding_health", health),
         ("retrieval.topk", partial(nearest, "euclidean")),
         ("retrieval.topk, dot", partial(nearest, "dot")),
         ("paired_distance", partial(distance, True)),
