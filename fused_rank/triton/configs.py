@@ -54,8 +54,8 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
         (float("inf"), Tiles(0, 0, 16, 8, 2, features=16)),
     ],
     ("near", 2): [
-        (32, Tiles(0, 0, 32, 4, 2, features=16)),
-        (float("inf"), Tiles(0, 0, 32, 8, 2, features=16)),
+        (32, Tiles(0, 0, 16, 4, 2, features=16)),
+        (float("inf"), Tiles(0, 0, 16, 8, 2, features=16)),
     ],
     ("gradient", 4): [
         (64, Tiles(32, 32, 32, 4, 2, features=64)),
