@@ -46,7 +46,7 @@ class Tiles:
 _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ("statistics", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
     ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
-    ("coefficients", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
+    ("coefficients", 4): [(float("inf"), Tiles(64, 32, 16, 8, 3))],
     ("coefficients", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
     # by the tile rows of the sweep before, whose tiles these are
     ("near", 4): [
