@@ -46,7 +46,7 @@ class Tiles:
 _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ("statistics", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
     ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
-    ("coefficients", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
+    ("coefficients", 4): [(float("inf"), Tiles(64, 32, 16, 8, 3))],
     ("coefficients", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
     # by the tile rows of the sweep before, whose tiles these are
     ("near", 4): [
@@ -54,8 +54,8 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
         (float("inf"), Tiles(0, 0, 16, 8, 2, features=16)),
     ],
     ("near", 2): [
-        (32, Tiles(0, 0, 32, 4, 2, features=16)),
-        (float("inf"), Tiles(0, 0, 32, 8, 2, features=16)),
+        (32, Tiles(0, 0, 16, 4, 2, features=16)),
+        (float("inf"), Tiles(0, 0, 16, 8, 2, features=16)),
     ],
     ("gradient", 4): [
         (64, Tiles(32, 32, 32, 4, 2, features=64)),

@@ -39,12 +39,13 @@ def near_statistics_kernel(
     METRIC: tl.constexpr,
     PRECISION: tl.constexpr,
     LOCAL: tl.constexpr,
+    LIVE: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
     """Close pairs into slots of their own, [parts, 2 parts), of the partial rows, and into the live map
-    [row blocks, column tiles].
+    [row blocks, column tiles of LIVE].
     """
     block = tl.program_id(0)
     part = tl.program_id(1)
@@ -52,19 +53,23 @@ def near_statistics_kernel(
     first, last = load_ranges(begin, end, i, rows)
     some, most = band(first, last, i, rows)
     row = TERM.start(BM, load_inputs(inputs, i, rows, TERM), p)
-    count = tl.cdiv(columns, BN)
-    start, stop = tiles_of(part, parts, count, some, most, BN, TERM.positives_only)
+    count = tl.cdiv(columns, LIVE)
+    start, stop = tiles_of(part, parts, count, some, most, LIVE, TERM.positives_only)
     for t in range(start, stop):
         at = tl.cast(block, tl.int64) * count + t
         marks = tl.load(live + at)
         if (marks & 2) != 0:
-            j = t * BN + tl.arange(0, BN)
-            squared, close, _ = near_distances(x, y, i, j, rows, columns, width, apart, PRECISION, LOCAL, BK)
-            positive, negative = kinds(i, j, first, last, rows, columns, apart)
-            some_positive = (some < t * BN + BN) & (most > t * BN)
-            d = to_metric(squared, METRIC)
-            row, alive = fold_tile(row, d, positive & close, negative & close, some_positive, p, TERM)
-            tl.store(live + at, marks | alive.to(tl.uint8))
+            for j0 in range(t * LIVE, t * LIVE + LIVE, BN):
+                j = j0 + tl.arange(0, BN)
+                squared, close, _ = near_distances(
+                    x, y, i, j, rows, columns, width, apart, PRECISION, LOCAL, BK
+                )
+                positive, negative = kinds(i, j, first, last, rows, columns, apart)
+                some_positive = (some < j0 + BN) & (most > j0)
+                d = to_metric(squared, METRIC)
+                row, alive = fold_tile(row, d, positive & close, negative & close, some_positive, p, TERM)
+                marks = marks | alive.to(tl.uint8)
+            tl.store(live + at, marks)
     store_members(partial, row, i, rows, parts + part, slots, TERM)
 
 
@@ -154,16 +159,18 @@ def _add_to(out, index, sums, i, f, rows, width):
     tl.debug_barrier()  # the next addition reads what this one wrote
 
 
-def near_statistics(arguments: dict[str, Any], constexprs: dict[str, Any], blocks: int) -> None:
+def near_statistics(
+    arguments: dict[str, Any], constexprs: dict[str, Any], blocks: int, *, live_columns: int
+) -> None:
     """After a sweep with these arguments that left close pairs out; its partial rows have slots for them after its
-    own.
+    own, and the live map has tiles of BM × `live_columns`.
     """
     shape = near_tiles(arguments["x"].rows.dtype, constexprs["BM"])
     launch(
         near_statistics_kernel,
         (blocks, arguments["parts"]),
         {name: arguments[name] for name in (*_NEAR, "inputs", "partial", "slots")},
-        {**_kept(constexprs), "BK": shape.depth},
+        {**_kept(constexprs), "LIVE": live_columns, "BK": shape.depth},
         **shape.options,
     )
 

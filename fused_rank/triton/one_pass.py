@@ -128,7 +128,8 @@ def statistics_and_gradient(pairs: Pairs, channels: int, state_rows: int) -> tup
         close = {**arguments, **share, "own_scales": None, "other_scales": None}
         ends = {"OF_ROWS": True, "OF_COLUMNS": False}
         near_gradient(close, {**constexprs, **ends}, blocks, live_columns=shape.columns, unit=kind)
-    near_statistics({**arguments, "inputs": None, "parts": parts}, constexprs, blocks)
+    given = {**arguments, "inputs": None, "parts": parts}
+    near_statistics(given, constexprs, blocks, live_columns=shape.columns)
     results, state = finish(partial, pairs, None, channels, state_rows)
     ones = torch.ones_like(results[:channels])
     factors, _ = make_scales(torch.arange(x.size, device=results.device), state, ones, term, pairs.params)

@@ -152,7 +152,7 @@ def statistics(pairs: Pairs, inputs: Tensor | None, channels: int, state_rows: i
     constexprs = {**pairs.constexprs, "BM": LIVE_TILE, "BN": LIVE_TILE, "BK": shape.depth}
     launch(statistics_kernel, (blocks, parts), arguments, constexprs, **shape.options)
     if close:
-        near_statistics(arguments, constexprs, blocks)
+        near_statistics(arguments, {**constexprs, "BN": LIVE_TILE // 2}, blocks, live_columns=LIVE_TILE)
     results, state = finish(partial, pairs, inputs, channels, state_rows)
     if (
         term.inputs and pairs.self_form

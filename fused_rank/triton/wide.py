@@ -44,23 +44,24 @@ def coefficient_kernel(
     OF_ROWS: tl.constexpr,
     OF_COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr,
+    LIVE: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
     """Coefficients of one tile, if it is live; 0 for close pairs."""
     own = tl.program_id(1) * BM + tl.arange(0, BM)
-    block = strip_first // BM + tl.program_id(1)
-    t = tl.program_id(0)
-    if (tl.load(live + block.to(tl.int64) * live_row + t.to(tl.int64) * live_column) & 1) == 0:
-        return
     i = strip_first + own
-    j = t * BN + tl.arange(0, BN)
+    j0 = tl.program_id(0) * BN
+    at = tl.cast((strip_first + tl.program_id(1) * BM) // LIVE, tl.int64) * live_row
+    if (tl.load(live + at + tl.cast(j0 // LIVE, tl.int64) * live_column) & 1) == 0:
+        return
+    j = j0 + tl.arange(0, BN)
     first, last = load_ranges(begin, end, i, rows)
     some, most = band(first, last, i, rows)
     d, close = tile_distances(x, y, i, j, rows, columns, width, apart, METRIC, PRECISION, BK)
     positive, negative = kinds(i, j, first, last, rows, columns, apart)
-    of = (positive, negative, (some < t * BN + BN) & (most > t * BN))
+    of = (positive, negative, (some < j0 + BN) & (most > j0))
     scales = (own_scales, other_scales)
     c = coefficients(d, i, j, of, scales, p, rows, columns, TERM, OF_ROWS, OF_COLUMNS)
     c = tl.where(close, 0.0, c * edge_factor(d, METRIC))
@@ -71,7 +72,8 @@ def coefficient_kernel(
 def wide_gradient(x: Operand, y: Operand, arguments: dict[str, Any], constexprs: dict[str, Any]) -> Tensor:
     """What `gradient_kernel` would leave of far pairs, fp32 [1, R, D]; arguments and constexprs are its own."""
     shape = tiles("coefficients", x.source.dtype, x.width)
-    columns = triton.cdiv(y.size, LIVE_TILE)
+    columns = triton.cdiv(y.size, shape.columns)
+    tile = {"LIVE": LIVE_TILE, "BM": shape.rows, "BN": shape.columns, "BK": shape.depth}
     out = torch.empty(1, x.size, x.width, dtype=torch.float32, device=x.source.device)
     values: Tensor | None = None
     for strip in strips(x.size, y.size):
@@ -79,9 +81,9 @@ def wide_gradient(x: Operand, y: Operand, arguments: dict[str, Any], constexprs:
             values = out.new_empty(strip.shape)
         launch(
             coefficient_kernel,
-            (columns, triton.cdiv(strip.rows, LIVE_TILE)),
+            (columns, triton.cdiv(strip.rows, shape.rows)),
             {**arguments, "values": values, "strip_first": strip.first, "stride": strip.stride},
-            {**constexprs, "BM": LIVE_TILE, "BN": LIVE_TILE, "BK": shape.depth},
+            {**constexprs, **tile},
             **shape.options,
         )
         index = x.side.index[strip.first : strip.first + strip.rows]

@@ -28,7 +28,8 @@ class Case:
     per_class: int = 5
     clusters: int = 0  # that the rows have collapsed into
     width_between: float = 1e-3  # of rows of a cluster
-    lost: int | None = None  # a query that is not finite
+    lost: int | None = None  # a row that is not finite
+    uneven: bool = False  # inputs are far above every distance for half the classes, far below for the others
 
     def __str__(self) -> str:
         return f"{self.term} {self.metric} {self.form}{' wide' * (self.shape[2] > 128)}"
@@ -53,6 +54,8 @@ class Case:
             if PAIR_INPUTS[self.term]
             else None
         )
+        if inputs is not None and self.uneven:
+            inputs[:] = torch.where(labels[:count] < labels.median(), 10.0, -10.0)
         gallery = (rows[m:], labels[m:]) if two_set else (None, None)
         return {"x": rows[:m], "labels": labels[:m], "gallery": gallery, "inputs": inputs}
 

@@ -15,6 +15,7 @@ import torch
 
 from ..losses import CONTRASTIVE, RANKED_LIST, TRIPLET
 from .kernel_checks import copies_check, hard_check, loss_check, near_copies_check, semihard_check, topk_check
+from .pair_checks import TERMS, check
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.usefixtures("triton_kernels")
@@ -24,6 +25,13 @@ SMALL_SHAPES = [(35, 50, 19), (34, 17, 35)]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 Check = Callable[..., None]
 
+
+def wide_check(dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+    """Rows too wide for a gradient on chip."""
+    width = 135 if dtype == torch.float32 else 270
+    check(replace(TERMS["margin"], form="symmetric", shape=(*shape[:2], width)), dtype)
+
+
 # by kernel of the table of tiles: what runs it
 TILED: dict[str, list[Check]] = {
     "statistics": [partial(loss_check, CONTRASTIVE, {"pos_margin": 0.4, "neg_margin": 1.3}, "two-set")],
@@ -31,6 +39,7 @@ TILED: dict[str, list[Check]] = {
         partial(loss_check, RANKED_LIST, {"gradient": "exact", "temperature_pos": 5.0}, "self"),
         partial(loss_check, RANKED_LIST, {"gradient": "query"}, "two-set"),
     ],
+    "coefficients": [wide_check],
     "near": [near_copies_check],
     "selection": [partial(loss_check, TRIPLET, {"mining": "hard"}, "self")],
     "strip": [partial(loss_check, TRIPLET, {"mining": "semihard"}, "two-set")],
@@ -103,9 +112,9 @@ def test_tiles(
     own = [dtype for dtype in DTYPES if (kernel, dtype) in configs._TABLE]
     general = [dtype for dtype in DTYPES if dtype.itemsize == rows_of and dtype not in own]
     for dtype in [rows_of] if rows_of in own else general:
-        for check in TILED[kernel]:  # no such kernel: a new one needs its checks here
+        for one in TILED[kernel]:  # no such kernel: a new one needs its checks here
             only.used = False
-            check(dtype=dtype, shape=rows)
+            one(dtype=dtype, shape=rows)
             assert only.used
     if kernel == "selection":
         hard_check()
@@ -116,8 +125,8 @@ def test_blocks_as_shipped(kernel: str, seed: int, monkeypatch: pytest.MonkeyPat
     from fused_rank.triton import configs
 
     monkeypatch.setitem(configs._BLOCKS, kernel, as_shipped()._BLOCKS[kernel])
-    for check in BLOCKED[kernel]:
-        check()
+    for one in BLOCKED[kernel]:
+        one()
 
 
 def test_every_kernel_of_the_tables_has_checks() -> None:

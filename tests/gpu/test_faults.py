@@ -7,7 +7,7 @@ numbers are wrong. Should a row's text no longer be there, the test says so.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 
@@ -23,6 +23,7 @@ from .kernel_checks import (
     tight_check,
     topk_check,
 )
+from .pair_checks import INNER_PRODUCTS, TERMS, check
 from .seeded import seeded
 
 pytest.importorskip("triton")
@@ -45,6 +46,13 @@ ALL = partial(loss_check, TRIPLET, {"mining": "all"}, shape=(70, 75, 19))
 ALL_TWO_SET = partial(loss_check, TRIPLET, {"mining": "all"}, "two-set", shape=(40, 75, 19))
 BAND = partial(
     loss_check, TRIPLET, {"mining": "semihard_all", "soft_margin": True, "margin": 0.3}, shape=(70, 75, 19)
+)
+SYMMETRIC = partial(check, replace(TERMS["sup_con"], form="symmetric"))
+INPUTS = partial(check, TERMS["softplus_positives"])
+DOT = partial(check, INNER_PRODUCTS[0])
+WIDE = partial(check, replace(TERMS["margin"], form="two-set", shape=(70, 75, 135)))
+CLUSTERS = partial(
+    check, replace(TERMS["contrastive"], params=(0.0, 0.5, 1.0), clusters=3, shape=(256, 0, 19))
 )
 SEMIHARD = partial(loss_check, TRIPLET, {"mining": "semihard"}, shape=(70, 75, 19))
 
@@ -111,8 +119,8 @@ FAULTS = [
     Fault(
         "own row is a positive",
         "tile.kinds",
-        "positive & (i[:, None] != j[None, :])",
-        "positive & inside",
+        "inside & same & (i[:, None] != j[None, :] + apart)",
+        "inside & same",
         EXACT_ALL,
     ),
     Fault("product transposed", "tile.products", "return out", "return tl.trans(out)", hard_check),
@@ -121,16 +129,16 @@ FAULTS = [
     ),
     Fault(
         "no pair is close",
-        "tile.product_distances",
-        "squared < share * scale",
-        "squared < -scale",
+        "tile._squares",
+        "squared < share * (own + other)",
+        "squared < -share * (own + other)",
         near_copies_check,
     ),
     Fault(
         "close pairs not marked",
-        "gradient.gradient_kernel",
-        "any_set(close).to",
-        "(0 * any_set(close)).to",
+        "statistics.statistics_kernel",
+        "alive += 2 * any_set(close)",
+        "alive += 0 * any_set(close)",
         near_copies_check,
     ),
     Fault(
@@ -154,7 +162,7 @@ FAULTS = [
         "row[2] + other[2]",
         STEEP,
     ),
-    Fault("columns' losses move no row", "gradient.gradient_kernel", "if OF_COLUMNS:", "if False:", BOTH),
+    Fault("columns' losses move no row", "fold.coefficients", "if OF_COLUMNS:", "if False:", BOTH),
     Fault(
         "queries' scales in sorted order",
         "gradient.scale_kernel",
@@ -194,9 +202,9 @@ FAULTS = [
     ),
     Fault(
         "first tile of a band passed over",
-        "one_pass.one_pass_kernel",
-        "tl.minimum(some // BN,",
-        "tl.minimum(some // BN + 1,",
+        "tile.tiles_of",
+        "some // BN)",
+        "some // BN + 1)",
         QUERY,
     ),
     Fault(
@@ -293,6 +301,55 @@ FAULTS = [
         "row = tl.program_id(0) * (ROWS // 2) + tl.arange(0, ROWS)",
         SEMIHARD,
         "race on Total",
+    ),
+]
+
+
+FAULTS += [
+    Fault("inputs of other rows", "fold.load_inputs", "(pointer, i, rows", "(pointer, i // 2, rows", INPUTS),
+    Fault("inputs' gradients", "terms.nt_xent._pull_finish", "(row[3], row[1])", "(row[3], row[2])", INPUTS),
+    Fault("inner products have a mass", "pull.finish_pull", "return -sums", "return sums", DOT),
+    Fault(
+        "alive for rows only",
+        "statistics.joined_live",
+        "turned[:-1].view(shape[::-1]).T",
+        "live[:-1].view(shape)",
+        partial(check, replace(TERMS["margin"], shape=(130, 0, 19), uneven=True)),
+    ),
+    Fault(
+        "the gallery's losses move no query",
+        "ops.pair_backward",
+        "gradient(queries, scales, others, live)",
+        "gradient(queries, scales, None, live)",
+        SYMMETRIC,
+    ),
+    Fault(
+        "exponentials not rescaled",
+        "terms.logits.merge_exponentials",
+        "other_total * tl.exp(other_peak - higher)",
+        "other_total",
+        SYMMETRIC,
+    ),
+    Fault(
+        "a strip's rows",
+        "wide.coefficient_kernel",
+        "i = strip_first + own",
+        "i = strip_first + own // 2 * 2",
+        WIDE,
+    ),
+    Fault(
+        "no products within clusters",
+        "near.near_gradient_kernel",
+        "if any_set(by_product != 0.0) > 0:",
+        "if any_set(by_product != 0.0) > 1:",
+        CLUSTERS,
+    ),
+    Fault(
+        "another cluster's centre",
+        "clusters.local_kernel",
+        "difference_to(x, centres, i, cluster,",
+        "difference_to(x, centres, i, cluster * 0,",
+        CLUSTERS,
     ),
 ]
 

@@ -41,9 +41,12 @@ def compile_for(one: Any, target: Target) -> Any:
 
 def _constants(one: Any, target: Target) -> dict[str, Any]:
     """On AMD fp32 products are fp32, as `configs.precision` chooses there."""
-    if target.is_nvidia or one.constexprs.get("PRECISION") not in ("tf32x3", "tf32"):
-        return dict(one.constexprs)
-    return {**one.constexprs, "PRECISION": "ieee"}
+    exact = {
+        name: "ieee"
+        for name in ("PRECISION", "LOCAL")
+        if not target.is_nvidia and one.constexprs.get(name) in ("tf32x3", "tf32")
+    }
+    return {**one.constexprs, **exact}
 
 
 def counts_of(compiled: Any, target: Target) -> Counts:
