@@ -136,7 +136,7 @@ def test_the_toolkit_is_found_behind_a_script_that_calls_nvcc(
     nvcc = build_cuda.find_nvcc()
     assert (nvcc.headers, nvcc.libraries) == (toolkit / "targets/here/include", toolkit / "lib64")
     (toolkit / "lib64/libcudart_static.a").unlink()
-    with pytest.raises(build_cuda.CannotBuild, match="has no libcudart_static.a"):
+    with pytest.raises(build_cuda.CannotBuild, match=r"has no libcudart_static\.a"):
         _ = nvcc.libraries
 
 
