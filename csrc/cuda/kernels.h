@@ -276,6 +276,15 @@ template <class T>
 void every_triplet_slopes(const Anchors& anchors, const Strip& strip, const EveryTripletSlopes<T>& io,
                           Stream stream);
 
+// Which tiles of the strip hold a coefficient that is not zero.
+template <class T>
+struct LiveTiles {
+  const T* values;  // [rows][stride]
+  uint8_t* live;    // [query tiles][gallery tiles] of the whole matrix: the strip's tiles are written
+};
+template <class T>
+void live_tiles(const Strip& strip, const LiveTiles<T>& io, Stream stream);
+
 // ---- listed.cu: pairs by number, by direct difference in double ----
 //
 // Rows are [R][width] double, contiguous, in original order, normalised where the metric sees them so.
