@@ -165,7 +165,7 @@ def extension_options() -> dict[str, Any]:
 
     def cuda_extension(nvcc: Nvcc) -> Any:
         try:
-            names = " ".join(architectures(nvcc))
+            names, headers, libraries = " ".join(architectures(nvcc)), nvcc.headers, nvcc.libraries
         except CannotBuild as reason:
             raise SystemExit(f"fused_rank: {reason}.") from None
         described = [
@@ -173,8 +173,8 @@ def extension_options() -> dict[str, Any]:
             f'-DFUSED_RANK_CUDA_VERSION="{nvcc.version}"',
             f'-DFUSED_RANK_CUDA_ARCHITECTURES="{names}"',
         ]
-        built = extension("cuda", cuda_sources(), [*described, f"-isystem{nvcc.home / 'include'}"])
-        built.library_dirs.append(str(nvcc.libraries))
+        built = extension("cuda", cuda_sources(), [*described, f"-isystem{headers}"])
+        built.library_dirs.append(str(libraries))
         built.libraries += ["torch_cuda", "cudart_static", "rt", "dl", "pthread"]
         return built
 

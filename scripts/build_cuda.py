@@ -36,12 +36,30 @@ class Nvcc:
 
     @property
     def home(self) -> Path:
-        """The toolkit's folder, with include and lib64."""
-        return self.path.resolve().parent.parent
+        """The toolkit's folder; `path` may be a script that calls a compiler elsewhere."""
+        command = [self.path, "--dryrun", "-c", "-x", "cu", os.devnull]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        top = re.search(r"^#\$ TOP=(.+)$", shown.stdout + shown.stderr, re.M)
+        return Path(top[1].strip()).resolve() if top else self.path.resolve().parent.parent
+
+    @property
+    def headers(self) -> Path:
+        return self._folder("cuda_runtime_api.h", "include", "targets/*/include")
 
     @property
     def libraries(self) -> Path:
-        return next((p for name in ("lib64", "lib") if (p := self.home / name).is_dir()), self.home)
+        return self._folder("libcudart_static.a", "lib64", "lib", "targets/*/lib")
+
+    def _folder(self, file: str, *patterns: str) -> Path:
+        """The toolkit's folder that has the file."""
+        home = self.home
+        found = (
+            path for pattern in patterns for path in sorted(home.glob(pattern)) if (path / file).is_file()
+        )
+        folder = next(found, None)
+        if folder is None:
+            raise CannotBuild(f"the CUDA toolkit in {home} has no {file}")
+        return folder
 
     @property
     def version(self) -> str:

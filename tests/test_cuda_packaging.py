@@ -121,6 +121,25 @@ def test_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_the_toolkit_is_found_behind_a_script_that_calls_nvcc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toolkit, wrapper = tmp_path / "toolkit", tmp_path / "wrapper"
+    for file in ("targets/here/include/cuda_runtime_api.h", "lib64/libcudart_static.a"):
+        (toolkit / file).parent.mkdir(parents=True)
+        (toolkit / file).touch()
+    wrapper.mkdir()
+    fake_nvcc(wrapper, "13.0")
+    script = wrapper / "bin" / "nvcc"
+    script.write_text(script.read_text().replace("esac", f'--dryrun) echo "#$ TOP={toolkit}";;\nesac'))
+    monkeypatch.setenv("CUDA_HOME", str(wrapper))
+    nvcc = build_cuda.find_nvcc()
+    assert (nvcc.headers, nvcc.libraries) == (toolkit / "targets/here/include", toolkit / "lib64")
+    (toolkit / "lib64/libcudart_static.a").unlink()
+    with pytest.raises(build_cuda.CannotBuild, match=r"has no libcudart_static\.a"):
+        _ = nvcc.libraries
+
+
 @pytest.mark.parametrize(
     ("built", "capability", "runs"),
     [

@@ -15,7 +15,12 @@ from .inputs import Inputs, make_inputs
 from .losses import case_id
 
 Arguments = tuple[Any, ...]
-NAMESPACES = {"cpp": "fused_rank", "triton": "fused_rank_triton", "eager": "fused_rank_eager"}
+NAMESPACES = {
+    "cpp": "fused_rank",
+    "triton": "fused_rank_triton",
+    "cuda": "fused_rank_cuda",
+    "eager": "fused_rank_eager",
+}
 RANKED_LIST = [1.2, 0.4, 10.0, 2.0, 1.0, 1.0, 0.0, 0.0, 0.0]
 EXACT = [1.2, 0.4, 10.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1e-3]
 CONTRASTIVE = [0.0, 1.0, 2.0]

@@ -89,16 +89,18 @@ FR_DEVICE unsigned long long glance(const unsigned long long* word) {
 template <class T>
 inline constexpr int kOfferRounds = sizeof(T) == 4 ? 1 : 2;
 
-FR_DEVICE void offer(Best<float>& best, int, float value, int64_t row) {
-  const unsigned long long key = Best<float>::of(value, row).key;
+// `row` is read only where the number is no worse than the best: that soon gets rare.
+FR_DEVICE void offer(Best<float>& best, int, float value, const int64_t* row) {
+  if (ordered_bits(value) > glance(&best.key) >> 32) return;
+  const unsigned long long key = Best<float>::of(value, *row).key;
   if (key < glance(&best.key)) atomicMin(&best.key, key);
 }
-FR_DEVICE void offer(Best<double>& best, int round, double value, int64_t row) {
-  const Best<double> mine = Best<double>::of(value, row);
+FR_DEVICE void offer(Best<double>& best, int round, double value, const int64_t* row) {
+  const unsigned long long bits = ordered_bits(value);
   if (round == 0) {
-    if (mine.bits < glance(&best.bits)) atomicMin(&best.bits, mine.bits);
-  } else if (mine.bits == best.bits && mine.number < glance(&best.number)) {
-    atomicMin(&best.number, mine.number);
+    if (bits < glance(&best.bits)) atomicMin(&best.bits, bits);
+  } else if (bits == best.bits) {
+    atomicMin(&best.number, static_cast<unsigned long long>(*row));
   }
 }
 

@@ -99,6 +99,17 @@ void every_triplet_slopes(const Arguments& a, Stream stream) {
   });
 }
 
+// arrays: values of the strip, live; sizes: the strip, M
+void live_tiles(const Arguments& a, Stream stream) {
+  a.with_type([&]<class T>() {
+    const cuda::Strip strip = strip_of(a, 0);
+    const int64_t tiles =
+        cuda::tiles_of(a.size(kStripSizes), cuda::kTile<T>) * cuda::tiles_of(strip.columns, cuda::kTile<T>);
+    cuda::live_tiles<T>(strip, {a.array<const T>(0, strip.rows * strip.stride), a.array<uint8_t>(1, tiles)},
+                        stream);
+  });
+}
+
 // arrays: x, y, i, j, squares; sizes: rows of x, rows of y, width, pairs
 void listed_squares(const Arguments& a, Stream stream) {
   const int64_t width = a.size(2), pairs = a.size(3);

@@ -65,7 +65,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   FR_SHARED(T[kStage<T>], stage);
   FR_SHARED(Scale[kTile<T>], scales);
   FR_SHARED(Range[kTile<T>], ranges);
-  const StripTile<T> at(pairs, strip);
+  FR_SHARED(Place, place);
+  const StripTile<T> at(pairs, strip, place);
   if (io.live[at.tile_in_matrix(pairs)] == 0) {
     if (io.near.tiles && threadIdx.x == 0) io.near.tiles[at.tile_in_strip()] = 0;
     return;

@@ -7,7 +7,8 @@ namespace {
 template <class T>
 __global__ void __launch_bounds__(kThreads) distances_kernel(Pairs<T> pairs, Strip strip, Distances<T> io) {
   FR_SHARED(T[kStage<T>], stage);
-  const StripTile<T> at(pairs, strip);
+  FR_SHARED(Place, place);
+  const StripTile<T> at(pairs, strip, place);
   Tile<T> tile;
   const uint64_t close = squared_distances(pairs, at.place, stage, tile);
   if (io.near.tiles) at.mark_near(strip, io.near, close);

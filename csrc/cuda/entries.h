@@ -21,6 +21,7 @@ void topk(const Arguments& a, Stream stream);
 void semihard(const Arguments& a, Stream stream);
 void every_triplet(const Arguments& a, Stream stream);
 void every_triplet_slopes(const Arguments& a, Stream stream);
+void live_tiles(const Arguments& a, Stream stream);
 void listed_squares(const Arguments& a, Stream stream);
 void edge_sums(const Arguments& a, Stream stream);
 
@@ -48,6 +49,7 @@ inline constexpr Entry kEntries[] = {
     {"semihard", calls::semihard},
     {"every_triplet", calls::every_triplet},
     {"every_triplet_slopes", calls::every_triplet_slopes},
+    {"live_tiles", calls::live_tiles},
     {"listed_squares", calls::listed_squares},
     {"edge_sums", calls::edge_sums},
 };

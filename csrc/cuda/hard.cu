@@ -14,21 +14,22 @@ struct Found {
   T least = static_cast<T>(INFINITY), most = static_cast<T>(-INFINITY);
   int nearest = kNobody, farthest = kNobody;
 
-  FR_DEVICE void offer_negative(T d, int row) {
-    if (d < least || (d == least && row < nearest)) {
-      least = d;
-      nearest = row;
-    }
+  // `row` is read only where the distance is no worse than the best: that soon gets rare. A row that is not finite is negative.
+  FR_DEVICE void offer_negative(T d, const int* row) {
+    if (!(d <= least)) return;
+    if (*row < 0 || (d == least && *row >= nearest)) return;
+    least = d;
+    nearest = *row;
   }
-  FR_DEVICE void offer_positive(T d, int row) {
-    if (d > most || (d == most && row < farthest)) {
-      most = d;
-      farthest = row;
-    }
+  FR_DEVICE void offer_positive(T d, const int* row) {
+    if (!(d >= most)) return;
+    if (*row < 0 || (d == most && *row >= farthest)) return;
+    most = d;
+    farthest = *row;
   }
   FR_DEVICE void merge(const Found& other) {
-    offer_negative(other.least, other.nearest);
-    offer_positive(other.most, other.farthest);
+    offer_negative(other.least, &other.nearest);
+    offer_positive(other.most, &other.farthest);
   }
 };
 
@@ -127,8 +128,8 @@ struct HardSweep {
 
   // Pair (i, j) of the matrix, at distance d, to a query whose partner in it is `row`.
   template <bool Mixed>
-  FR_DEVICE void offer(Found<T>& found, T d, int i, int j, const Span& span, int row) const {
-    if (row < 0 || !(d < T(INFINITY))) return;
+  FR_DEVICE void offer(Found<T>& found, T d, int i, int j, const Span& span, const int* row) const {
+    if (!(d < T(INFINITY))) return;
     if (Mixed && j >= span.begin && j < span.end) {
       if (!pairs.self || i != j) found.offer_positive(d, row);
     } else {
@@ -148,7 +149,7 @@ struct HardSweep {
       const Span span = spans[i];
 #pragma unroll 2
       for (int j = share; j < at.columns; j += kPerRow<T>)
-        offer<Mixed>(found, values[j], at.row + i, at.column + j, span, numbers[kTile<T> + j]);
+        offer<Mixed>(found, values[j], at.row + i, at.column + j, span, numbers + kTile<T> + j);
     }
 #pragma unroll
     for (int step = kPerRow<T> / 2; step >= 1; step /= 2)
@@ -169,7 +170,7 @@ struct HardSweep {
     for (int own = first; own < first + kShare; ++own) {
       const int i = part * kStagedRows<T> + own;
       if (i >= at.rows) break;
-      offer<Mixed>(found, stage[own * kPitch<T> + j], at.row + i, at.column + j, spans[i], numbers[i]);
+      offer<Mixed>(found, stage[own * kPitch<T> + j], at.row + i, at.column + j, spans[i], numbers + i);
     }
   }
   FR_DEVICE void finish_columns(const Place& at, const Found<T>& found) const {

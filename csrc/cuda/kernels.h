@@ -9,54 +9,9 @@
 // - An error (an unknown term, a failed launch) is a std::exception.
 #pragma once
 
-#include <cstdint>
-
-#if defined(__CUDACC__)
-#define FR_BOTH __host__ __device__
-#else
-#define FR_BOTH
-#endif
-
-namespace fused_rank {
-using Stream = void*;  // a cudaStream_t
-}
+#include "pairs.h"
 
 namespace fused_rank::cuda {
-
-// Rows and columns of a tile of the pair matrix: the grain of live maps and of the tile flags of strips.
-template <class T>
-inline constexpr int kTile = sizeof(T) == 4 ? 128 : 64;
-
-FR_BOTH constexpr int64_t tiles_of(int64_t rows, int64_t tile) { return (rows + tile - 1) / tile; }
-
-enum class Metric : int { euclidean, squared, cosine, dot };
-
-// One side of the pair matrix, R rows. With the row's centre c, x = c + rows + low.
-template <class T>
-struct Side {
-  const T* rows;  // [R][width], 16-byte aligned; a row that is not finite is zero
-  const T* low;   // [R][width]: what `rows` lost to rounding; null: nothing (double, and metric dot)
-  const T*
-      norm;  // [centres][R]: |p|² + 2 p · (own centre - centre), for the stored row p; unused by metric dot
-  const uint8_t* centre;  // [R]; null where there is one centre
-  const uint8_t* finite;  // [R]; null where all are finite
-  const int64_t* index;   // [R]: original row
-  int64_t size;           // R
-};
-
-// The pair matrix. In self form `gallery` equals `query`, and a pair of a row with itself is no pair.
-template <class T>
-struct Pairs {
-  Side<T> query, gallery;
-  const int32_t* begin;  // [M]: a query's positives are the gallery rows [begin, end)
-  const int32_t* end;    // [M]
-  const T* gap;          // [centres][centres]: squared distances of centres; null where there is one
-  const double* points;  // [centres][width]: the centres; null where there is one
-  int centres;
-  int64_t width;  // of stored rows: a multiple of 4, padded with zeros
-  Metric metric;
-  bool self;
-};
 
 // A loss of pairs, by its name in terms/terms.h. `reach`: the largest distance there can be.
 struct TermChoice {
@@ -71,7 +26,7 @@ struct TermLayout {
 };
 TermLayout term_layout(const TermChoice& term);
 
-// ---- statistics.cu: forward of a pair loss. Self form ½u; two-set 1u. ----
+// statistics.cu: forward of a pair loss. Self form ½u; two-set 1u.
 
 // R below: M, or M + N if symmetric (queries first, then gallery).
 template <class T>
@@ -92,7 +47,7 @@ int64_t statistics_workspace(const TermChoice& term, int64_t queries, int64_t ga
 template <class T>
 void statistics(const Pairs<T>& pairs, const TermChoice& term, const Statistics<T>& io, Stream stream);
 
-// ---- scales.cu: state and upstream gradients of each row into what slopes need ----
+// scales.cu: state and upstream gradients of each row into what slopes need
 
 template <class T>
 struct Scales {
@@ -105,26 +60,7 @@ struct Scales {
 template <class T>
 void scales(const TermChoice& term, const Scales<T>& io, Stream stream);
 
-// ---- strips: some queries against a range of the gallery, in memory ----
-
-// Queries [first, first + rows) against gallery rows [first_column, first_column + columns); entry (i, j) at i * stride + j.
-// `first` and `first_column` are multiples of the tile; `stride` is a multiple of 4, at least `columns`.
-struct Strip {
-  int64_t first, rows, first_column, columns, stride;
-};
-
-// Which pairs of a strip are so close that their difference must be taken directly.
-struct Near {
-  uint8_t* tiles;  // [tiles_of(rows)][tiles_of(columns)]: has the tile any?
-  uint32_t*
-      bits;  // [rows][tiles_of(columns) * tile / 32]: bit j % 32 of word j / 32; valid in tiles that have any
-};
-template <class T>
-FR_BOTH constexpr int64_t near_words(int64_t columns) {
-  return tiles_of(columns, kTile<T>) * kTile<T> / 32;
-}
-
-// ---- distances.cu ----
+// distances.cu
 
 template <class T>
 struct Distances {
@@ -136,7 +72,7 @@ struct Distances {
 template <class T>
 void distances(const Pairs<T>& pairs, const Strip& strip, const Distances<T>& io, Stream stream);
 
-// ---- coefficients.cu: c_ij = d loss / d distance · edge factor, the factor of x_i - y_j (metric dot: of y_j) ----
+// coefficients.cu: c_ij = d loss / d distance · edge factor, the factor of x_i - y_j (metric dot: of y_j)
 
 enum class Ends : int {
   query,  // the query's loss alone
@@ -148,7 +84,7 @@ struct Coefficients {
   const T* scales;      // [scale][R]
   int64_t scale_rows;   // R
   const uint8_t* live;  // of `statistics`, whole; tiles that are not live are left as they are
-  T* values;            // [rows][stride]; zero from `columns` to `stride`
+  T* values;            // [rows][stride]; zero from `columns` to the next multiple of 4
   Near near;            // of live tiles; `tiles` is 0 for the others
   Ends ends;
 };
@@ -156,19 +92,19 @@ template <class T>
 void coefficients(const Pairs<T>& pairs, const TermChoice& term, const Strip& strip,
                   const Coefficients<T>& io, Stream stream);
 
-// ---- product.cu: a strip's coefficients times rows ----
+// product.cu: a strip's coefficients times rows
 
-// query:    sums[i] = Σ_j c_ij y_j   over the strip's columns, for its rows      (owners = strip.rows)
-// gallery:  sums[j] = Σ_i c_ij x_i   over the strip's rows, for its columns      (owners = strip.columns)
-// with y_j, x_i stored rows. mass: the same sums of c_ij alone, apart for each centre of the other end.
-// `values` must be finite in every live tile, and zero from `columns` to `stride`.
+// query:    sums[i] = Σ_j c_ij y_j   over the strip's columns, for its rows
+// gallery:  sums[j] = Σ_i c_ij x_i   over the strip's rows, for its columns
+// with y_j, x_i stored rows. mass: the same sums of c_ij alone, apart for each centre of the other end. `owners` are the rows (or
+// columns) from `first_owner` on. `values` must be finite in every live tile, and zero from `columns` to the next multiple of 4.
 enum class Owner : int { query, gallery };
 
 template <class T>
 struct Product {
   const T* values;
   const uint8_t* live;  // [query tiles][gallery tiles] of the whole matrix; null: every tile counts
-  int64_t first_owner;  // the first of the owners that are wanted, within the strip; a multiple of the tile
+  int64_t first_owner;  // the first that is wanted, within the strip; a multiple of the tile
   int parts;            // the other ends are shared among so many blocks: product_parts
   T* sums;              // [parts][owners][width]; add up in order
   T* mass;              // [centres][owners]; null if not wanted
@@ -178,7 +114,7 @@ int product_parts(int64_t owners, int64_t others, int64_t width);
 template <class T>
 void product(const Pairs<T>& pairs, const Strip& strip, const Product<T>& io, Stream stream);
 
-// ---- near.cu: close pairs of a strip, by direct difference ----
+// near.cu: close pairs of a strip, by direct difference
 
 // sums[owner] += Σ c_ij (x_i - y_j) over its close pairs, towards the query, or its negative, towards the gallery row.
 template <class T>
@@ -195,7 +131,7 @@ void near_pull(const Pairs<T>& pairs, const Strip& strip, const NearPull<T>& io,
 template <class T>
 void clear_near(const Strip& strip, T* values, const Near& near, Stream stream);
 
-// ---- hard.cu: the farthest positive and the nearest negative of every query; ties to the lowest original row ----
+// hard.cu: the farthest positive and the nearest negative of every query; ties to the lowest original row
 
 template <class T>
 struct Hardest {
@@ -208,7 +144,7 @@ int64_t hard_workspace(int64_t queries, int64_t gallery, bool self);
 template <class T>
 void hard(const Pairs<T>& pairs, const Hardest<T>& io, Stream stream);
 
-// ---- topk.cu: the k best columns of every row of a strip ----
+// topk.cu: the k best columns of every row of a strip
 
 template <class T>
 struct TopK {
@@ -222,7 +158,7 @@ struct TopK {
 template <class T>
 void topk(const Strip& strip, const TopK<T>& io, Stream stream);
 
-// ---- semihard.cu, every_triplet.cu: triplet losses from strips over the whole gallery (first_column 0) ----
+// semihard.cu, every_triplet.cu: triplet losses from strips over the whole gallery (first_column 0)
 //
 // Slot s of an anchor is its s-th positive in sorted order, itself left out.
 
@@ -276,7 +212,16 @@ template <class T>
 void every_triplet_slopes(const Anchors& anchors, const Strip& strip, const EveryTripletSlopes<T>& io,
                           Stream stream);
 
-// ---- listed.cu: pairs by number, by direct difference in double ----
+// Which tiles of the strip hold a coefficient that is not zero.
+template <class T>
+struct LiveTiles {
+  const T* values;  // [rows][stride]
+  uint8_t* live;    // [query tiles][gallery tiles] of the whole matrix: the strip's tiles are written
+};
+template <class T>
+void live_tiles(const Strip& strip, const LiveTiles<T>& io, Stream stream);
+
+// listed.cu: pairs by number, by direct difference in double
 //
 // Rows are [R][width] double, contiguous, in original order, normalised where the metric sees them so.
 

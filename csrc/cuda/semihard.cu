@@ -33,7 +33,7 @@ FR_DEVICE void find_nearest(const AnchorRow<T>& row, const Positives<T>& sorted,
   for (int round = 0; round < kOfferRounds<T>; ++round) {
     for_each_negative(row, [&](int j, T d) {
       const int below = count_below(sorted.distance, size, d);
-      if (below > 0) offer(nearest[below - 1], round, d, index[j]);
+      if (below > 0) offer(nearest[below - 1], round, d, index + j);
     });
     __syncthreads();
   }

@@ -1,10 +1,12 @@
 """Losses of every triplet of an anchor, or of every one in a band of d_an − d_ap, and their gradient."""
 
+import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from . import kernels
 from .distances import fill_strip
 from .pull import OF_GALLERY, OF_QUERY, Pull, add_strip
 from .strips import strips
@@ -34,6 +36,9 @@ def every_backward(
     if packed.self_form and need_x:
         pull_y = Pull(packed, order, problem.metric, OF_GALLERY, into=pull_x)
     pulls = [pull for pull in (pull_x, pull_y) if pull is not None]
+    (tile,) = kernels.ask("tile", packed.dtype)
+    tiles = math.ceil(problem.anchors / tile) * math.ceil(problem.columns / tile)
+    live = problem.empty(tiles, dtype=torch.uint8)
     coefficients = None
     for strip in strips(packed, near=True):
         fill_strip(packed, order, problem.metric, strip, square=False)
@@ -41,6 +46,7 @@ def every_backward(
             coefficients = torch.empty_like(strip.values)  # the first strip is the largest
         slopes = replace(strip, values=coefficients[: strip.rows])
         problem.rank("every_triplet_slopes", strip, [upstream, slopes.values], band=band)
-        add_strip(slopes, pulls)
+        kernels.run("live_tiles", [slopes.values, live], [*strip.sizes, problem.anchors])
+        add_strip(slopes, pulls, live)
     grad_x = None if pull_x is None else pull_x.finish()
     return grad_x, None if pull_y is None or packed.self_form else pull_y.finish()

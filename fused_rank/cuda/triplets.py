@@ -108,7 +108,7 @@ def mine_hard(problem: Problem) -> tuple[Tensor, Tensor]:
     found = problem.empty(2, problem.anchors, dtype=torch.int64)
     kernels.run("hard", [*arrays, problem.empty(workspace, dtype=torch.uint8), *found], sizes)
     positive, negative = problem.unsort(found)
-    return positive, negative
+    return positive.clone(), negative.clone()  # results of an operator share no memory
 
 
 def _squares(problem: Problem, packed: Packed) -> Iterator[Strip]:

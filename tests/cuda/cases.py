@@ -73,6 +73,9 @@ SETTINGS = {name: Setting(case) for name, case in CASES.items()} | {
     "collapsed ranked_list": Setting(
         ptx_cases.pair("ranked_list", RANKED_LIST, two_set=False, query_only=False), inputs=Collapsed
     ),
+    "collapsed contrastive": Setting(
+        ptx_cases.pair("contrastive", [0.0, 1.0, 2.0], two_set=True, query_only=False), inputs=Collapsed
+    ),
     "collapsed mine_hard": Setting(CASES["mine_hard"], inputs=Collapsed),
 }
 # relative L2; an index may differ where fp32 cannot tell two distances apart

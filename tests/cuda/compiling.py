@@ -30,13 +30,6 @@ USAGE = re.compile(
 )
 
 
-class Compiled:
-    """The PTX of a file, and counts of its kernels by a readable name."""
-
-    def __init__(self, ptx: str, kernels: dict[str, Counts], mangled: dict[str, str]) -> None:
-        self.ptx, self.kernels, self.mangled = ptx, kernels, mangled
-
-
 @cache
 def nvcc() -> build_cuda.Nvcc | str:
     """The compiler, or why there is none."""
@@ -71,37 +64,60 @@ def count(path: Path, gpu: Gpu) -> dict[str, Counts]:
     key = hashlib.sha256("\n".join([path.name, source_hash(path), gpu.name, release(), own]).encode())
     kept = CACHE / f"{key.hexdigest()[:32]}.json"
     if not kept.exists():
-        counts = compile_for(path, gpu).kernels
+        counts = compile_for(path, gpu)
         CACHE.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(counts))
     found: dict[str, Counts] = json.loads(kept.read_text())
     return found
 
 
-def compile_for(path: Path, gpu: Gpu) -> Compiled:
-    compiler = nvcc()
-    assert not isinstance(compiler, str)
-    architecture = f"-gencode=arch=compute_{gpu.number},code=sm_{gpu.number}"
-    # these would put other headers on the include path
-    environment = {
-        k: v for k, v in os.environ.items() if k not in ("CPATH", "CPLUS_INCLUDE_PATH", "NVCC_APPEND_FLAGS")
-    }
+def compile_for(path: Path, gpu: Gpu) -> dict[str, Counts]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *(str(compiler.path), *build_cuda.FLAGS, architecture, "-Xptxas=-v", "-cubin", str(path)),
-            *("--keep", "--keep-dir", folder, "-o", f"{folder}/out.cubin"),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-        ptx = Path(folder, f"{path.stem}.ptx").read_text()
-    threads = {name: _threads(body) for name, body in ENTRY.findall(ptx)}
-    usage = {found["name"]: found for found in USAGE.finditer(done.stderr + done.stdout)}
+        architecture = f"-gencode=arch=compute_{gpu.number},code=sm_{gpu.number}"
+        kept = ("--keep", "--keep-dir", folder, "-o", f"{folder}/out.cubin")
+        said = _run([architecture, "-Xptxas=-v", "-cubin", str(path), *kept])
+        text = Path(folder, f"{path.stem}.ptx").read_text()
+    threads = {name: _threads(body) for name, body in ENTRY.findall(text)}
+    usage = {found["name"]: found for found in USAGE.finditer(said)}
     if threads.keys() != usage.keys():
         raise RuntimeError(f"ptxas says nothing of {threads.keys() ^ usage.keys()}")
     names = readable(list(threads))
-    kernels = {names[name]: _counts(usage[name], threads[name]) for name in threads}
-    return Compiled(ptx, kernels, {shown: name for name, shown in names.items()})
+    return {names[name]: _counts(usage[name], threads[name]) for name in threads}
+
+
+def ptx(path: Path, gpu: Gpu) -> str:
+    """The PTX of a file, kept in build/ by what it depends on."""
+    key = hashlib.sha256("\n".join([path.name, source_hash(path), gpu.name, release()]).encode())
+    kept = CACHE / f"{path.stem}-{key.hexdigest()[:32]}.ptx"
+    if not kept.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_name(f"{kept.name}.{os.getpid()}")
+        _run(
+            [
+                f"-arch=compute_{gpu.number}",
+                "-ptx",
+                f"-I{ROOT / 'csrc' / 'cuda'}",
+                str(path),
+                "-o",
+                str(partial),
+            ]
+        )
+        partial.rename(kept)
+    return kept.read_text()
+
+
+def _run(arguments: list[str]) -> str:
+    """What the compiler said."""
+    compiler = nvcc()
+    assert not isinstance(compiler, str)
+    # these would put other headers on the include path
+    others = ("CPATH", "CPLUS_INCLUDE_PATH", "NVCC_APPEND_FLAGS", "NVCC_PREPEND_FLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in others}
+    command = [str(compiler.path), *build_cuda.FLAGS, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
 
 
 def _threads(head: str) -> int:

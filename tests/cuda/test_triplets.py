@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fused_rank import TripletMarginLoss, mining, retrieval
+from fused_rank.cuda import kernels
 
 from .. import brute
 from ..checks import check_against_oracle
@@ -149,3 +150,39 @@ def test_every_triplet_is_active_under_soft_margin(
     farther = (d[:, None, :] > d[:, :, None]) & ~same[:, None, :] & (same & ~torch.eye(40).bool())[:, :, None]
     counts["semihard_all"] = int(farther.sum())
     torch.testing.assert_close(active * counts[mining_name], total, rtol=1e-5, atol=0)
+
+
+@dtypes
+@pytest.mark.parametrize("nonzero", [0, 1, 7])
+def test_tiles_without_coefficients_are_not_live(
+    nonzero: int, dtype: torch.dtype, backend: Backend, generator: torch.Generator
+) -> None:
+    (tile,) = kernels.ask("tile", dtype)
+    first, rows, columns, stride = tile, tile + 3, 2 * tile + 1, 2 * tile + 4
+    values = torch.full((rows, stride), torch.nan, dtype=dtype)  # beyond the columns anything
+    values[:, :columns] = 0
+    places = torch.stack([torch.randint(n, (nonzero,), generator=generator) for n in (rows, columns)])
+    values[tuple(places)] = -1e-30
+    live = torch.full((4, 3), 9, dtype=torch.uint8)  # 4 tiles of anchors, of which the strip has two
+    kernels.run("live_tiles", [values, live], [first, rows, 0, columns, stride, 4 * tile])
+    expected = torch.full_like(live, 9)
+    expected[1:3] = 0
+    expected[tuple(places // tile + torch.tensor([[1], [0]]))] = 1
+    assert torch.equal(live, expected)
+
+
+@dtypes
+@pytest.mark.parametrize("form", ["self", "two-set"])
+def test_gradient_of_few_active_triplets(
+    form: str, dtype: torch.dtype, backend: Backend, generator: torch.Generator
+) -> None:
+    """Classes far apart but for two, in different tiles: most tiles have nothing to give."""
+    labels = torch.arange(300) // 6
+    x = 30 * labels[:, None] + torch.rand(300, 3, generator=generator, dtype=torch.float64)
+    x[294:] = x[:6] + 0.3
+    inputs = Inputs(x.to(dtype), labels)
+    if form == "two-set":
+        inputs = Inputs(inputs.embeddings[:6], labels[:6], inputs.embeddings, labels)
+    options = {"mining": "all", "normalize": False, "margin": 1.0}
+    upstream = torch.rand(len(inputs.embeddings), generator=generator, dtype=torch.float64)
+    check_against_oracle(TRIPLET, options, inputs, upstream, backend.device)

@@ -31,6 +31,15 @@ struct Body {
 // Runs all blocks. std::runtime_error says what rule was broken, where, and by which thread.
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, Body body);
 
+// Sees every launch first; where it returns true, it has run the kernel.
+struct Parameter {
+  const void* bytes;
+  size_t size;
+};
+using Observer = bool (*)(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                          const Parameter* parameters, size_t count);
+extern Observer observer;
+
 // Below: called by CUDA threads.
 
 [[noreturn]] void fail(const char* what, Where where);

@@ -41,6 +41,8 @@ void check_launch(dim3 grid, dim3 block, size_t shared_bytes) {
 
 }  // namespace
 
+Observer observer = nullptr;
+
 void set_seed(unsigned seed) { order_seed = seed; }
 uint64_t blocks_run() { return blocks; }
 

@@ -22,6 +22,16 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, vo
     std::tuple<std::remove_cv_t<P>...> arguments;
   };
   const Call call{kernel, {arguments...}};
+  if (emulation::observer) {
+    const auto address = reinterpret_cast<const void*>(kernel);
+    const bool done = std::apply(
+        [&](const auto&... each) {
+          const emulation::Parameter parameters[] = {{&each, sizeof each}...};
+          return emulation::observer(address, grid, block, shared_bytes, parameters, sizeof...(each));
+        },
+        call.arguments);
+    if (done) return;
+  }
   const auto one_thread = [](const void* pointer) {
     const Call& call = *static_cast<const Call*>(pointer);
     std::apply(call.kernel, call.arguments);

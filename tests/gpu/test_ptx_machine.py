@@ -101,6 +101,47 @@ COPY = f"""{OWN} {OTHER} cp.async.ca.shared.global [%r5], [%rd5], 4; cp.async.co
   cp.async.wait_group 0; bar.sync 0; ld.shared.b32 %r4, [%r6]; {STORE}"""
 
 
+@pytest.mark.parametrize(
+    ("how", "threshold", "expected"),
+    [("or", 1, True), ("or", 0, False), ("and", 64, True), ("and", 63, False)],
+)
+def test_a_barrier_that_votes(how, threshold, expected):
+    vote = f"setp.lt.u32 %p1, %r1, {threshold}; bar.red.{how}.pred %p2, 0, %p1; selp.b32 %r4, 1, 0, %p2;"
+    assert set(run(vote + STORE, WORDS)) == {int(expected)}
+    # the warps come one after the other
+    apart = "setp.lt.u32 %p3, %r1, 32; @%p3 bra $first; add.u32 %r9, %r1, 1; bra $all; $first: mov.u32 %r9, 0; $all:"
+    assert set(run(apart + vote + STORE, WORDS)) == {int(expected)}
+
+
+def test_a_barrier_that_counts():
+    count = "setp.lt.u32 %p1, %r1, 35; bar.red.popc.u32 %r4, 0, %p1;"
+    assert set(run(count + STORE, WORDS)) == {35}
+
+
+def test_lanes_wait_for_each_other_at_a_vote():
+    """One lane goes round an extra loop each time before it votes again."""
+    body = """mov.u32 %r4, 0;
+      $again: setp.lt.u32 %p1, %r4, 3; vote.sync.any.pred %p2, %p1, -1;
+      @!%p2 bra $done;
+      setp.ne.u32 %p3, %r1, %r4; add.u32 %r4, %r4, 1;
+      @%p3 bra $again;
+      add.u32 %r5, %r5, 1; bra $again;
+      $done:"""
+    assert set(run(body + STORE, WORDS[:32], threads=32)) == {3}
+
+
+def test_parameters_by_value():
+    text = """.visible .entry k(.param .align 8 .b8 k_param_0[16], .param .u64 out) {
+      .reg .b64 %rd<4>; .reg .b32 %r<4>;
+      mov.b64 %rd1, k_param_0; ld.param.u32 %r1, [%rd1+8]; ld.param.u64 %rd2, [out];
+      st.global.u32 [%rd2], %r1; ret; }"""
+    out = np.zeros(1, np.int32)
+    Machine().launch(parse(text), [1], 1, [np.array([1, 2, 77, 4], np.int32).tobytes(), out])
+    assert out[0] == 77
+    with pytest.raises(PTXError, match="16 bytes is given 4"):
+        Machine().launch(parse(text), [1], 1, [b"1234", out])
+
+
 def test_asynchronous_copy():
     np.testing.assert_array_equal(run(COPY, WORDS, shared=256), WORDS ^ 32)
     zeros = COPY.replace("[%rd5], 4;", "[%rd5], 4, %r3;")

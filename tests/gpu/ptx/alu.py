@@ -36,6 +36,19 @@ def elementwise(function: Callable[..., Any], count: int) -> Handler:
     return run
 
 
+def rounded(values: Array, target: Any, modifiers: tuple[str, ...]) -> Array:
+    """More precise numbers to the target's type: to nearest, or as .rm, .rp or .rz say."""
+    nearest = values.astype(target)
+    wide = nearest.astype(values.dtype)
+    down, up = np.nextafter(nearest, target(-np.inf)), np.nextafter(nearest, target(np.inf))
+    below, above = np.where(wide > values, down, nearest), np.where(wide < values, up, nearest)
+    if "rm" in modifiers:
+        return below
+    if "rp" in modifiers:
+        return above
+    return np.where(values > 0, below, above) if "rz" in modifiers else nearest
+
+
 def divide(a: Array, b: Array) -> Array:
     """Integers divide towards zero; by zero they give all ones, as the hardware does."""
     if a.dtype.kind == "f":
@@ -49,11 +62,29 @@ UNARY: dict[str, Callable[..., Any]] = {
     "rsqrt": lambda a: 1 / np.sqrt(a), "rcp": lambda a: 1 / a, "sin": np.sin, "cos": np.cos, "tanh": np.tanh,
 }  # fmt: skip
 BINARY: dict[str, Callable[..., Any]] = {
-    "add": np.add, "sub": np.subtract, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
     "div": divide, "rem": np.fmod, "copysign": lambda sign, a: np.copysign(a, sign),
 }  # fmt: skip
 HANDLERS.update({opcode: elementwise(function, 1) for opcode, function in UNARY.items()})
 HANDLERS.update({opcode: elementwise(function, 2) for opcode, function in BINARY.items()})
+
+
+@executes("add", "sub")
+def add(block: Block, ins: Instruction, active: Active) -> None:
+    """In fp64 for fp32 operands that are to be rounded in a direction."""
+    function = np.add if ins.opcode == "add" else np.subtract
+    values = sources(block, ins, active, 2)
+    if {"rm", "rp", "rz"} & set(ins.modifiers):
+        if ins.type != "f32":
+            raise PTXError(f"this rounding is not emulated: {ins.text}")
+        store(
+            block,
+            ins,
+            active,
+            rounded(function(*(v.astype(np.float64) for v in values)), np.float32, ins.modifiers),
+        )
+    else:
+        store(block, ins, active, function(*values))
 
 
 @executes("min", "max")
@@ -109,7 +140,7 @@ def fused(block: Block, ins: Instruction, active: Active) -> None:
     precise = np.longdouble if ins.type == "f64" else np.float64
     a, b, c = (value.astype(precise) for value in sources(block, ins, active, 3))
     target = {"f64": np.float64, "f16": np.float16, "f16x2": np.float16}.get(ins.type, np.float32)
-    store(block, ins, active, (a * b + c).astype(target))
+    store(block, ins, active, rounded(a * b + c, target, ins.modifiers))
 
 
 ORDERED: dict[str, Callable[..., Any]] = {

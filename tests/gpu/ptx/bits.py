@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .formats import Array, is_signed, width
+from .formats import Array, PTXError, is_signed, width
 from .table import executes
 
 if TYPE_CHECKING:
@@ -31,6 +31,27 @@ def bit_count(block: Block, ins: Instruction, active: Active) -> None:
     bits = block.registers.read(ins.operands[1], ins.type, active)
     counted = count_bits(bits) if ins.opcode == "popc" else leading_zeros(bits)
     block.registers.write(ins.operands[0], counted, "u32", active)
+
+
+@executes("bfind")
+def find_bit(block: Block, ins: Instruction, active: Active) -> None:
+    """The place of the highest bit that is set or, for .shiftamt, how far it is from the top; all ones for none."""
+    if ins.type not in ("u32", "u64"):
+        raise PTXError(f"signed numbers are not emulated: {ins.text}")
+    value = block.registers.read(ins.operands[1], ins.type, active)
+    above = leading_zeros(value)
+    place = above if "shiftamt" in ins.modifiers else np.uint32(8 * value.itemsize - 1) - above
+    block.registers.write(ins.operands[0], np.where(value == 0, np.uint32(0xFFFFFFFF), place), "u32", active)
+
+
+@executes("brev")
+def reverse_bits(block: Block, ins: Instruction, active: Active) -> None:
+    value = block.registers.read(ins.operands[1], ins.type, active)
+    octets = np.ascontiguousarray(np.broadcast_to(value, (len(active),)))[:, None].view(np.uint8)
+    turned = np.packbits(np.unpackbits(octets, axis=1, bitorder="little"), axis=1, bitorder="big")[:, ::-1]
+    block.registers.write(
+        ins.operands[0], np.ascontiguousarray(turned).view(value.dtype)[:, 0], ins.type, active
+    )
 
 
 @executes("shl", "shr")

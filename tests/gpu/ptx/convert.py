@@ -31,6 +31,8 @@ def convert(block: Block, ins: Instruction, active: Active) -> None:
     if target == "tf32":
         block.registers.write(ins.operands[0], round_tf32(values), "b32", active)
         return
+    if "sat" in ins.modifiers and is_float(target):
+        values = np.nan_to_num(np.clip(values, 0, 1))
     block.registers.write(ins.operands[0], _relu(ins, _cast(ins, values, target)), target, active)
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from . import alu, bits, convert, counters, matrix, transfer, warp, wgmma
 from .formats import Array, PTXError
 from .memory import Global, Shared
-from .parser import Address, Instruction, Kernel, Operand, Register
+from .parser import Instruction, Kernel, Register
 from .registers import WARP, Active, Registers, Size, special_registers
 from .table import HANDLERS
 
 # imported for the instructions they add to the table
 assert all((alu, bits, convert, matrix, transfer, warp, wgmma))
-RUNNING, WAITING, EXITED = range(3)
+RUNNING, WAITING, HELD, EXITED = range(4)  # WAITING at a barrier, HELD for the other lanes of a .sync
 
 
 class Machine:
@@ -62,7 +62,11 @@ class Machine:
         octets = np.zeros(kernel.parameter_size, np.uint8)
         for parameter, argument in zip(kernel.parameters.values(), arguments, strict=False):
             value = self.register(argument) if getattr(argument, "shape", ()) else argument
-            if isinstance(value, float):
+            if isinstance(value, bytes):
+                if len(value) != parameter.size:
+                    raise PTXError(f"a parameter of {parameter.size} bytes is given {len(value)}")
+                packed = value
+            elif isinstance(value, float):
                 packed = np.array([value], {4: np.float32, 8: np.float64}[parameter.size]).tobytes()
             else:
                 packed = (int(value) & ((1 << 8 * parameter.size) - 1)).to_bytes(parameter.size, "little")
@@ -96,6 +100,7 @@ class Block:
         self.shared = Shared(behind + dynamic)
         places = {name: behind if offset is None else offset for name, offset in kernel.shared.items()}
         fixed = special_registers(position, grid, size)
+        places.update({name: parameter.offset for name, parameter in kernel.parameters.items()})
         fixed.update({name: np.full(self.threads, offset, np.uint64) for name, offset in places.items()})
         self.registers = Registers(kernel, self.threads, fixed)
         self.copies: list[transfer.Copy] = []
@@ -121,10 +126,12 @@ class Block:
         if not len(running):
             if (self.state == EXITED).all():
                 return None
+            self._refuse_held()
             self._pass_barrier()
             return self._next()
         at = int(self.counter[running].min())
-        threads = running[self.counter[running] == at]
+        threads = np.nonzero((self.counter == at) & ((self.state == RUNNING) | (self.state == HELD)))[0]
+        self.state[threads] = RUNNING
         if len(threads) == self.threads:
             self.together = at
             return at, self.everyone
@@ -141,6 +148,8 @@ class Block:
         if ins.opcode == "bra":
             self._branch(ins, at, threads, active)
             return
+        if "sync" in ins.modifiers and ins.opcode in warp.TOGETHER and len(active):
+            threads, active = self._hold(ins, at, threads, active)
         self._move(threads, at + 1)
         if not len(active):
             return
@@ -156,6 +165,24 @@ class Block:
             handler(self, ins, active)
         else:
             raise PTXError(f"not emulated: {ins.text}")
+
+    def _hold(self, ins: Instruction, at: int, threads: Active, active: Active) -> tuple[Active, Active]:
+        """Those that go on: lanes stay at a .sync until all that its mask names have come."""
+        missing = warp.missing(self, ins, active)
+        if not missing.any():
+            return threads, active
+        held = active.threads[missing]
+        self._split()
+        self.counter[held], self.state[held] = at, HELD
+        rest = np.setdiff1d(threads.threads, held)
+        going = active.threads[~missing]
+        return Active(rest, rest), Active(going, going)
+
+    def _refuse_held(self) -> None:
+        held = np.nonzero(self.state == HELD)[0]
+        if len(held):
+            ins = self.kernel.code[int(self.counter[held].min())]
+            warp.check_members(self, ins, Active(held, held))
 
     def _move(self, threads: Active, to: int) -> None:
         if self.together is not None:
@@ -188,11 +215,14 @@ class Block:
     def _barrier(self, ins: Instruction, active: Active) -> None:
         if "warp" in ins.modifiers:
             return
-        numbers = [int(getattr(op, "number", -1)) for op in ins.operands]
-        if not set(ins.modifiers) <= {"sync", "cta", "aligned"} or numbers not in ([0], [0, self.threads]):
+        reduces = "red" in ins.modifiers
+        operands = ins.operands[1:-1] if reduces else ins.operands
+        numbers = [int(getattr(op, "number", -1)) for op in operands]
+        known = {"sync", "cta", "aligned", "red", "and", "or", "popc", "pred", "u32"}
+        if not set(ins.modifiers) <= known or numbers not in ([0], [0, self.threads]):
             raise PTXError(f"this barrier is not emulated: {ins.text}")
         if active is self.everyone:
-            self.shared.interval += 1
+            self._pass_together(ins)
         else:
             self._set_state(active, WAITING)
 
@@ -202,13 +232,25 @@ class Block:
         if len(np.unique(self.counter)) != 1:
             raise PTXError("threads wait at different barriers")
         self.state[:] = RUNNING
-        self.shared.interval += 1
+        self._pass_together(self.kernel.code[self.counter[0] - 1])
 
-    def parameter(self, operand: Operand, size: int) -> Array:
-        if not isinstance(operand, Address) or operand.base not in self.kernel.parameters:
-            raise PTXError(f"parameter {operand}")
-        start = self.kernel.parameters[operand.base].offset + operand.offset
-        return self.parameters[start : start + size]
+    def _pass_together(self, ins: Instruction) -> None:
+        self.shared.interval += 1
+        if "red" not in ins.modifiers:
+            return
+        chosen = self.registers.predicate(ins.operands[-1], self.everyone)
+        how = next(m for m in ins.modifiers if m in ("and", "or", "popc"))
+        result = {"and": chosen.all(), "or": chosen.any(), "popc": chosen.sum()}[how]
+        kind = "u32" if how == "popc" else "pred"
+        self.registers.write(ins.operands[0], np.full(self.threads, result), kind, self.everyone)
+
+    def parameter(self, addresses: Array, size: int) -> Array:
+        """Bytes [n, size] at places among the parameters, or [size] where all threads read the same place."""
+        if (addresses < 0).any() or (addresses + size > len(self.parameters)).any():
+            raise PTXError(f"parameters end before byte {int(addresses.max()) + size}")
+        if (addresses == addresses[0]).all():
+            return self.parameters[addresses[0] : addresses[0] + size]
+        return self.parameters[addresses[:, None] + np.arange(size)]
 
     def count_access(self, ins: Instruction, addresses: Array, size: int, active: Active) -> None:
         if not self.machine.profile or not len(addresses):

@@ -38,7 +38,8 @@ def load(block: Block, ins: Instruction, active: Active) -> None:
     one = width(ins.type)
     size = one * len(targets)
     if "param" in ins.modifiers:
-        octets = np.broadcast_to(block.parameter(ins.operands[1], size), (len(active), size))
+        where = addresses(block, ins.operands[1], active)
+        octets = np.broadcast_to(block.parameter(where, size), (len(active), size))
     else:
         where = addresses(block, ins.operands[1], active)
         block.count_access(ins, where, size, active)

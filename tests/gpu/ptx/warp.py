@@ -33,6 +33,18 @@ def lane_masks(active: Active, chosen: Array) -> Array:
     return totals[inverse].astype(np.uint32)
 
 
+TOGETHER = ("shfl", "vote", "redux", "match", "elect", "bar", "barrier")  # a `bar` only with .warp
+
+
+def missing(block: Block, ins: Instruction, active: Active) -> Array:
+    """Per active thread: does its mask name a lane that is not here yet?"""
+    if ins.opcode in ("bar", "barrier") and "warp" not in ins.modifiers:
+        return np.zeros(len(active), bool)
+    mask = np.broadcast_to(block.registers.read(ins.operands[-1], "u32", active), (len(active),))
+    here = lane_masks(active, np.ones(len(active), bool))
+    return (mask & block.existing[active.warps] & ~here) != 0
+
+
 def check_members(block: Block, ins: Instruction, active: Active) -> None:
     """Every lane named in the membership mask must arrive together, and no other."""
     mask = block.registers.read(ins.operands[-1], "u32", active)
