@@ -17,12 +17,13 @@ SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h' 2>/dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 IN_VENV := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help test gates bench bench-quick build deps dev lint types docs wheel audit smoke clean
+.PHONY: help test gates bench bench-quick demo build deps dev lint types docs wheel audit smoke clean
 help:
 	@echo "make test         set up $(VENV), compile, run the tests        (PYTEST_ARGS='-k hard')"
 	@echo "make gates        compile every GPU kernel for every target, without a GPU, and record what it counts"
 	@echo "make bench        set up $(VENV), compile, run the benchmark    (BENCH_ARGS='--full')"
 	@echo "make bench-quick  the same at small sizes"
+	@echo "make demo         train on real data with every loss; tables and pictures in examples/results"
 	@echo "make lint types docs    formatting and lint, type check, every example and link of the documentation"
 	@echo "make wheel audit smoke  build dist/*.whl, inspect it, run it in a fresh environment"
 	@echo "make clean        remove everything that was built"
@@ -39,6 +40,10 @@ bench: build
 
 bench-quick: build
 	$(BIN)/python -m bench --quick $(BENCH_ARGS)
+
+demo: build
+	$(BIN)/python examples/digits.py
+	$(BIN)/python examples/code_search.py
 
 build: $(VENV)/stamp-build
 deps: $(VENV)/stamp-deps
