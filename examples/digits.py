@@ -57,18 +57,17 @@ def losses() -> dict[str, LossFunction]:
 
 
 class Network(nn.Module):
-    """Two convolutions and a linear layer: [B, 1, 8, 8] -> [B, 64]."""
+    """Three linear layers: [B, 1, 8, 8] -> [B, 64]."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(1, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Linear(64 * 16, WIDTH),
+            nn.Linear(64, 256),
+            nn.ReLU(),
+            nn.Linear(256, 256),
+            nn.ReLU(),
+            nn.Linear(256, WIDTH),
         )
 
     def forward(self, images: Tensor) -> Tensor:
