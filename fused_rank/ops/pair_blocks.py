@@ -17,7 +17,6 @@ from .blocks import to_metric
 from .options import Metric
 from .schemas import RANK_MEASURES, TRIPLET_COUNTS
 
-
 # Weights up to 1 as whole numbers, whose sums over at most 2²⁴ rows are the same in any order.
 _WHOLE = 2.0**38
 
