@@ -53,7 +53,7 @@ class PositiveRanks {
 
   // Each negative finds how many positives come before it; sums of those counts are what precedes each positive.
   void place(const RankRow<T>& row) {
-    table_.assign(positives_.distances());
+    table_.assign(positives_.distances(), 4);
     for_each_negative(row, [&](int64_t j, T d) {
       int64_t k = table_.below(d);
       if (k < positives_.size() && positives_.distance(k) == d) k = after_tie(row, k, d, row.number[j]);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace fused_rank {
@@ -16,17 +17,23 @@ struct RankRow {
   int64_t n, begin, end, self;
 };
 
-// Ascending by distance, equal ones by original row; what is infinitely far (a row that is not finite) is left out.
+// Ascending by distance, equal ones by original row, which within a class is the order of the positions; what is infinitely far (a
+// row that is not finite) is left out.
 template <class T>
 class SortedPositives {
  public:
   void sort(const RankRow<T>& row) {
-    positions_.clear();
+    entries_.clear();
     for (int64_t j = row.begin; j < row.end; ++j)
-      if (j != row.self && row.distance[j] < T(INFINITY)) positions_.push_back(j);
-    std::sort(positions_.begin(), positions_.end(), [&](int64_t a, int64_t b) { return before(row, a, b); });
+      if (j != row.self && row.distance[j] < T(INFINITY))
+        entries_.push_back({row.distance[j], static_cast<int32_t>(j)});
+    std::sort(entries_.begin(), entries_.end());
     distances_.clear();
-    for (const int64_t j : positions_) distances_.push_back(row.distance[j]);
+    positions_.clear();
+    for (const auto& [distance, position] : entries_) {
+      distances_.push_back(distance);
+      positions_.push_back(position);
+    }
   }
 
   int64_t size() const { return static_cast<int64_t>(positions_.size()); }
@@ -44,8 +51,9 @@ class SortedPositives {
   }
 
  private:
+  std::vector<std::pair<T, int32_t>> entries_;
   std::vector<T> distances_;
-  std::vector<int64_t> positions_;
+  std::vector<int32_t> positions_;
 };
 
 // f(position, distance) for every negative that is finite.

@@ -17,6 +17,9 @@ from .blocks import to_metric
 from .options import Metric
 from .schemas import RANK_MEASURES, TRIPLET_COUNTS
 
+# Weights up to 1 as whole numbers, whose sums over at most 2²⁴ rows are the same in any order.
+_WHOLE = 2.0**38
+
 
 class PairBlock(NamedTuple):
     """Some queries against the whole gallery, in its own order."""
@@ -67,11 +70,11 @@ def _measures(block: PairBlock, cutoffs: list[int]) -> Tensor:
         precision.sum(1) * share,
         (precision * early).sum(1) * share,
     ]
-    discount = 1 / (1 + rank).log2()
-    gain, ideal = (relevant * discount).cumsum(1), discount.cumsum(0)
     within = [min(k, relevant.shape[1]) for k in cutoffs]
     rows += [found[:, k - 1] for k in within]
-    rows += [gain[:, k - 1] / ideal[(positives.clamp(1, k) - 1)] for k in within]
+    discount = 1 / (1 + rank).log2()
+    ideal = discount.cpu().cumsum(0).to(rank.device)  # on a GPU, sums of floats so far may depend on the run
+    rows += [(relevant[:, :k] * discount[:k]).sum(1) / ideal[positives.clamp(1, k) - 1] for k in within]
     return torch.stack([row.double() for row in rows])
 
 
@@ -155,7 +158,8 @@ def sample_negatives(
         real = slots < number[queries].unsqueeze(1)
         place = (first[queries].unsqueeze(1) + slots)[real]
         by_label, members = distance[:, order.gallery], negative[:, order.gallery]
-        cumulative = _weights(by_label, members, cutoff, limit, width).cumsum(1)
+        weights = _weights(by_label, members, cutoff, limit, width)
+        cumulative = (weights * _WHOLE).long().cumsum(1).double()
         total = cumulative[:, -1:].contiguous()
         shares = torch.zeros(real.shape, dtype=torch.float64, device=draws.device)
         shares[real] = draws[place]
