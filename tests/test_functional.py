@@ -35,7 +35,9 @@ def test_function_and_module_agree(
 def test_function_module_and_reference_have_the_same_options_and_defaults(loss: Loss) -> None:
     def defaults(of: object) -> dict[str, object]:
         parameters = inspect.signature(of).parameters.values()  # type: ignore[arg-type]
-        data = ("self", "embeddings", "labels", "gallery", "gallery_labels", "triplets", "pairwise")
+        data = (
+            "self", "embeddings", "labels", "gallery", "gallery_labels", "triplets", "mining_embeddings", "pairwise",
+        )  # fmt: skip
         of_modules = ("learn_beta", "num_classes")  # a function takes its β as a tensor
         listed = loss is CONTRASTIVE and of is not loss.module  # `pairs` is data there
         left_out = (*data, *of_modules, *(["pairs"] if listed else []))

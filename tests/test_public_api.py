@@ -43,8 +43,8 @@ SIGNATURES = {
     "reduction='mean'",
     "ContrastiveLoss": "pos_margin=0.0, neg_margin=1.0, *, power=2, normalize=True, metric='euclidean', "
     "reduction='mean'",
-    "TripletMarginLoss": "margin=0.2, mining='semihard', *, soft_margin=False, normalize=True, "
-    "metric='euclidean', reduction=None",
+    "TripletMarginLoss": "margin=0.2, mining='semihard', *, soft_margin=False, symmetric=False, "
+    "exclude_closer_than=None, normalize=True, metric='euclidean', reduction=None",
     "SupConLoss": "temperature=0.1, *, reduction='mean'",
     "InfoNCELoss": "temperature=0.07, *, symmetric=False, reduction='mean'",
     "SupConLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
@@ -73,7 +73,7 @@ SIGNATURES = {
         )
     },
     "TripletMarginLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None, "
-    "triplets=None",
+    "triplets=None, mining_embeddings=None",
     "functional.pairwise_distance": "x, y=None, *, metric='euclidean', normalize=False",
     "functional.paired_distance": "x, y, *, metric='euclidean', normalize=False",
     "mining.hard": "embeddings, labels=None, *, gallery=None, gallery_labels=None, metric='euclidean', "

@@ -7,17 +7,14 @@ from ..ops.distance import listed_distance, pairwise_matrix
 from ..ops.options import (
     GRADIENTS,
     METRICS,
-    MININGS,
     POSITIVE_MEANS,
     Gradient,
     Metric,
-    Mining,
     PositiveMean,
     Reduction,
 )
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import reduce
-from ..ops.triplet import explicit_triplet_rows, triplet_rows
 from ..ops.validation import (
     check_choice,
     check_flag,
@@ -26,10 +23,8 @@ from ..ops.validation import (
     check_pairs,
     check_rows,
     check_same_space,
-    check_triplets,
 )
 from ..reference.contrastive import rows as contrastive_rows
-from ..reference.triplet import default_reduction
 from .angular import angular_loss
 from .circle import circle_loss
 from .common import check_common
@@ -39,6 +34,7 @@ from .multi_similarity import multi_similarity_loss
 from .n_pairs import n_pairs_loss
 from .nt_xent import nt_xent_loss
 from .sup_con import info_nce_loss, sup_con_loss
+from .triplet import triplet_margin_loss
 
 __all__ = [
     "angular_loss",
@@ -169,46 +165,6 @@ def contrastive_loss(
     return reduce(*rows, reduction)
 
 
-def triplet_margin_loss(
-    embeddings: Tensor,
-    labels: Tensor | None = None,
-    *,
-    gallery: Tensor | None = None,
-    gallery_labels: Tensor | None = None,
-    triplets: tuple[Tensor, Tensor, Tensor] | None = None,
-    margin: float = 0.2,
-    mining: Mining = "semihard",
-    soft_margin: bool = False,
-    normalize: bool = True,
-    metric: Metric = "euclidean",
-    reduction: Reduction | None = None,
-) -> Tensor:
-    """Triplet margin loss; see `fused_rank.TripletMarginLoss` for the formula and every argument.
-
-    >>> import torch
-    >>> x = torch.tensor([[0.0], [1.0], [1.1]])
-    >>> labels = torch.tensor([0, 0, 1])
-    >>> loss = triplet_margin_loss(x, labels, mining="hard", normalize=False, reduction="none")
-    >>> [round(v, 4) for v in loss.tolist()]  # anchor 2 has no positive
-    [0.1, 1.1, 0.0]
-    """
-    check_triplet_options(margin, mining, soft_margin)
-    check_common("none" if reduction is None else reduction, normalize, metric)
-    reduction = default_reduction(mining) if reduction is None else reduction
-    labels, gallery_labels = check_pairs(
-        embeddings, labels, gallery, gallery_labels, labels_needed=triplets is None
-    )
-    margin = float(margin)
-    if triplets is not None:
-        indices = check_triplets(triplets, embeddings, gallery)
-        rows = explicit_triplet_rows(embeddings, gallery, indices, margin, soft_margin, metric, normalize)
-    else:
-        rows = triplet_rows(
-            embeddings, labels, gallery, gallery_labels, mining, margin, soft_margin, metric, normalize
-        )
-    return reduce(*rows, reduction)
-
-
 def pairwise_distance(
     x: Tensor, y: Tensor | None = None, *, metric: Metric = "euclidean", normalize: bool = False
 ) -> Tensor:
@@ -284,13 +240,6 @@ def check_contrastive_options(pos_margin: float, neg_margin: float, power: int) 
     check_number("neg_margin", neg_margin)
     if power not in (1, 2):
         raise ValueError(f"power: expected 1 (linear) or 2 (squared), got {power!r}")
-
-
-def check_triplet_options(margin: float, mining: Mining, soft_margin: bool) -> None:
-    """Raise for options that the triplet loss cannot mean."""
-    check_number("margin", margin)
-    check_choice("mining", mining, MININGS)
-    check_flag("soft_margin", soft_margin)
 
 
 def _check_distance(x: Tensor, y: Tensor | None, metric: Metric, normalize: bool) -> None:

@@ -89,6 +89,15 @@ def check_same_space(name: str, y: Tensor, other_name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: expected device {x.device} as {other_name} has, got {y.device}")
 
 
+def check_row_for_each(name: str, y: Any, other_name: str, x: Tensor) -> None:
+    """Rows of a space of their own, one for each of x: any width, any dtype of embeddings."""
+    check_rows(name, y)
+    if y.shape[0] != x.shape[0]:
+        raise ValueError(f"{name}: expected {x.shape[0]} rows as {other_name} has, got {y.shape[0]}")
+    if y.device != x.device:
+        raise ValueError(f"{name}: expected device {x.device} as {other_name} has, got {y.device}")
+
+
 def check_labels(name: str, labels: Any, rows_name: str, rows: Tensor) -> Tensor:
     """Integer labels, one a row; returned as int64."""
     if not isinstance(labels, Tensor):

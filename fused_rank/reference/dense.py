@@ -44,10 +44,11 @@ def dense_loss(
     pairwise: Pairwise | None = None,
     detach_gallery: bool = False,
     symmetric: bool = False,
+    turned: Callable[[Tensor, Tensor, Tensor], Rows] | None = None,
 ) -> Tensor:
     """Distances, masks, `rows` of the loss, reduction: O(M·N) memory, everything differentiable by autograd.
 
-    Symmetric: the gallery's rows are queries too, and come after the others.
+    Symmetric: the gallery's rows are queries too, and come after the others; `turned` are their rows, if others.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         dtype = accumulation_dtype(embeddings.dtype)
@@ -61,7 +62,7 @@ def dense_loss(
         masks = pair_masks(labels, gallery_labels, (x.shape[0], other.shape[0]), x.device)
         found, lost = rows(distance, *masks), non_finite(x, y)
         if symmetric:
-            turned = rows(distance.t(), *(mask.t() for mask in masks))
-            found = Rows(*(torch.cat(both, dim=1) for both in zip(found, turned, strict=True)))
+            others = (turned or rows)(distance.t(), *(mask.t() for mask in masks))
+            found = Rows(*(torch.cat(both, dim=1) for both in zip(found, others, strict=True)))
             lost = torch.cat((lost, non_finite(other, x)))
         return reduce(found.sums + lost, found.counts, found.active, reduction)

@@ -5,7 +5,9 @@ only needs to know *how many* positives it violates, which is a binary search am
 positives.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch.nn import functional
 from ..ops.options import Metric, Mining, Reduction
 from ..ops.reduction import Rows
 from .dense import dense_loss
-from .distance import Pairwise
+from .distance import Pairwise, accumulation_dtype, distance_matrix, unit_rows
 
 
 def triplet_losses(violation: Tensor, soft_margin: bool) -> Tensor:
@@ -165,23 +167,84 @@ def rows(
     return every(distance, positive, negative, margin=margin, band=mining == "semihard_all")
 
 
+def judged_rows(
+    distance: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    between: Tensor,
+    nearest: bool,
+    closer_than: float,
+    mining: Mining,
+    margin: float,
+    soft_margin: bool,
+) -> Rows:
+    """Sum over the hard or semihard triplets of each row whose negative `between` [N, N] chooses or lets through.
+
+    Those nearer than `closer_than` to the positive are left out; of the others the nearest to the positive is taken
+    (`nearest`), or the nearest to the anchor, as mining has it.
+    """
+    sums, counts, active = distance.new_zeros(3, distance.shape[0]).unbind(0)
+    for anchor, own in enumerate(distance):
+        positives = positive[anchor].nonzero().squeeze(1)
+        if mining == "hard" and len(positives) > 0:
+            positives = positives[own.detach()[positives].argmax()].unsqueeze(0)
+        losses = []
+        for p in positives:
+            allowed = negative[anchor] & (between[p] >= closer_than)
+            chosen = allowed & (own.detach() > own.detach()[p]) if mining == "semihard" else allowed
+            key = between[p] if nearest else own.detach()
+            if chosen.any():
+                n = key.masked_fill(~chosen, torch.inf).argmin()
+            elif allowed.any():
+                n = own.detach().masked_fill(~allowed, -torch.inf).argmax()
+            else:
+                continue
+            losses.append(triplet_losses(own[p] - own[n] + margin, soft_margin))
+        if losses:
+            each = torch.stack(losses)
+            sums = sums.index_add(0, positives.new_tensor([anchor]), each.sum().unsqueeze(0))
+            counts[anchor] = len(losses)
+            active[anchor] = len(losses) if soft_margin else (each > 0).sum()
+    return Rows(sums.unsqueeze(0), counts.unsqueeze(0), active.unsqueeze(0))
+
+
 def triplet_margin_loss(
     embeddings: Tensor,
     labels: Tensor | None = None,
     *,
     gallery: Tensor | None = None,
     gallery_labels: Tensor | None = None,
+    mining_embeddings: Tensor | None = None,
     margin: float = 0.2,
     mining: Mining = "semihard",
     soft_margin: bool = False,
+    symmetric: bool = False,
+    exclude_closer_than: float | None = None,
     normalize: bool = True,
     metric: Metric = "euclidean",
     reduction: Reduction | None = None,
     pairwise: Pairwise | None = None,
 ) -> Tensor:
     """Dense oracle of `fused_rank.TripletMarginLoss` (without explicit triplets)."""
+    options: dict[str, Any] = {"mining": mining, "margin": margin, "soft_margin": soft_margin}
+
+    def direction(candidates: Tensor) -> Callable[..., Rows]:
+        if mining_embeddings is None and not exclude_closer_than:
+            return partial(rows, **options)
+        judge = (candidates if mining_embeddings is None else mining_embeddings).detach()
+        judge = judge.to(accumulation_dtype(judge.dtype))
+        judge = unit_rows(judge) if normalize or metric == "cosine" else judge
+        return partial(
+            judged_rows,
+            between=(pairwise or distance_matrix)(judge, judge, metric),
+            nearest=mining_embeddings is not None,
+            closer_than=exclude_closer_than or 0.0,
+            **options,
+        )
+
     return dense_loss(
-        partial(rows, mining=mining, margin=margin, soft_margin=soft_margin),
+        direction(embeddings if gallery is None else gallery),
         embeddings,
         labels,
         gallery,
@@ -190,6 +253,8 @@ def triplet_margin_loss(
         normalize=normalize,
         reduction=reduction or default_reduction(mining),
         pairwise=pairwise,
+        symmetric=symmetric,
+        turned=direction(embeddings),
     )
 
 
