@@ -6,6 +6,7 @@ gradients by autograd. Nothing here imports fused_rank. Each loss returns its `R
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,14 @@ class Rows:
     counts: Tensor  # [C, M]
     active: Tensor  # [C, M]
     gap: Tensor  # [M]
+    penalty: Tensor | None = (
+        None  # [M]: added to each query's loss, and averaged over all queries whatever is counted
+    )
 
     def reduce(self, reduction: str) -> Tensor:
+        if self.penalty is not None:
+            added = {"none": self.penalty, "sum": self.penalty.sum()}.get(reduction, self.penalty.mean())
+            return Rows(self.sums, self.counts, self.active, self.gap).reduce(reduction) + added
         if reduction == "none":
             return self.sums.sum(0) / self.counts.sum(0).clamp(min=1)
         if reduction == "sum":
@@ -78,6 +85,9 @@ def pairs(labels: Tensor | None, gallery_labels: Tensor | None, m: int, n: int, 
     if self_form:
         same = same & ~torch.eye(m, dtype=torch.bool)
     return same, other
+
+
+positives_and_negatives = pairs  # where an option is called pairs
 
 
 def smallest(values: Tensor, mask: Tensor) -> Tensor:
@@ -189,6 +199,268 @@ def triplet_margin(
     return Rows(torch.stack(sums)[None], *numbers, torch.stack(gaps).detach())
 
 
+def softmax_row(positive: Tensor, negative: Tensor) -> Tensor:
+    """log Σ exp over both − mean of the positives' logits, written so that autograd cancels no 1 − softmax."""
+    if not len(positive):
+        return positive.sum() + 0 * negative.sum()
+    uneven = positive.logsumexp(0) - positive.mean()
+    if not len(negative):
+        return uneven
+    gap = negative.logsumexp(0) - positive.logsumexp(0)
+    return uneven + torch.nn.functional.softplus(gap, threshold=50)
+
+
+def sup_con(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    temperature: float = 0.1,
+) -> Rows:
+    y = x if gallery is None else gallery
+    same, other = pairs(labels, gallery_labels, len(x), len(y), gallery is None)
+    logits = -distances(x, y, "cosine") / temperature
+    losses = [softmax_row(row[p], row[n]) for row, p, n in zip(logits, same, other, strict=True)]
+    sums = torch.stack(losses)[None]
+    never = sums.new_full((len(x),), torch.inf)
+    return Rows(sums, same.any(1)[None].to(sums), (sums > 0).to(sums), never)
+
+
+def info_nce(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor,
+    gallery_labels: Tensor | None,
+    *,
+    temperature: float = 0.07,
+    symmetric: bool = False,
+) -> Rows:
+    there = sup_con(x, labels, gallery, gallery_labels, temperature=temperature)
+    if not symmetric:
+        return there
+    back = sup_con(gallery, gallery_labels, x, labels, temperature=temperature)
+    names = ("sums", "counts", "active", "gap")
+    return Rows(*(torch.cat([getattr(there, name), getattr(back, name)], -1) for name in names))
+
+
+def every_row(x: Tensor) -> Tensor:
+    """The gap of a loss that decides nothing."""
+    return x.new_full((len(x),), torch.inf).detach()
+
+
+def log_one_plus_sum(logits: Tensor) -> Tensor:
+    """log(1 + Σ exp) of each row of a matrix, or of a vector; 0 of an empty one."""
+    return torch.cat([logits, logits.new_zeros((*logits.shape[:-1], 1))], -1).logsumexp(-1)
+
+
+def gathered(losses: list[Tensor], x: Tensor, gap: Tensor) -> Rows:
+    """Rows of one channel from the vector of each query's losses."""
+    counts = x.new_tensor([[len(own) for own in losses]])
+    active = x.new_tensor([[int((own > 0).sum()) for own in losses]])
+    return Rows(torch.stack([own.sum() for own in losses])[None], counts, active, gap)
+
+
+def against_negatives(similarity: Tensor, same: Tensor, other: Tensor) -> list[Tensor]:
+    """For each query log(1 + Σ_n exp(s_n − s_p)) of each positive; none for a query without negatives."""
+    return [
+        log_one_plus_sum(row[negatives] - row[positives][:, None]) if negatives.any() else row[:0]
+        for row, positives, negatives in zip(similarity, same, other, strict=True)
+    ]
+
+
+def nt_xent(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    temperature: float = 0.07,
+) -> Rows:
+    y = x if gallery is None else gallery
+    same, other = pairs(labels, gallery_labels, len(x), len(y), gallery is None)
+    similarity = (1 - distances(x, y, "cosine")) / temperature
+    return gathered(against_negatives(similarity, same, other), x, every_row(x))
+
+
+def first_pairs(same: Tensor, labels: Tensor | None) -> list[tuple[int, int]]:
+    """The first query of each class that has a positive, with its first one; without labels every pair."""
+    chosen, seen = [], set()
+    for i, row in enumerate(same):
+        name = i if labels is None else int(labels[i])
+        if name not in seen and row.any():
+            chosen.append((i, int(row.nonzero()[0])))
+        seen.add(name)
+    return chosen
+
+
+def n_pairs(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    pairs: str = "all",
+    l2: float = 0.0,
+    normalize: bool = True,
+) -> Rows:
+    y = x if gallery is None else gallery
+    same, other = positives_and_negatives(labels, gallery_labels, len(x), len(y), gallery is None)
+    similarity = 1 - distances(x, y, "cosine") if normalize else (x[:, None] * y[None]).sum(2)
+    if pairs == "all":
+        losses = against_negatives(similarity, same, other)
+    else:
+        losses = [row[:0] for row in similarity]
+        chosen = first_pairs(same, labels)
+        for a, p in chosen:
+            rivals = [n for _, n in chosen if n != p]
+            losses[a] = log_one_plus_sum(similarity[a, rivals] - similarity[a, p])[None]
+    rows = gathered(losses, x, every_row(x))
+    rows.penalty = l2 * x.square().sum(1)
+    return rows
+
+
+def angular(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    alpha: float = 40.0,
+    pairs: str = "unique",
+    npairs_weight: float = 0.0,
+) -> Rows:
+    y = x if gallery is None else gallery
+    same, other = positives_and_negatives(labels, gallery_labels, len(x), len(y), gallery is None)
+    u, v = unit(x), unit(y)
+    tangent = math.tan(math.pi * alpha / 180)
+    chosen = dict(first_pairs(same, labels))
+    losses = []
+    for a, positives in enumerate(same):
+        if pairs == "unique":
+            positives = torch.arange(len(v)) == chosen.get(a, -1)
+        if not other[a].any():
+            positives = positives & False
+        v_p = v[positives]
+        exponents = 4 * tangent**2 * ((u[a] + v_p) @ v[other[a]].T)
+        losses.append(log_one_plus_sum(exponents - 2 * (1 + tangent**2) * (v_p @ u[a])[:, None]))
+    rows = gathered(losses, x, every_row(x))
+    if npairs_weight:
+        beside = n_pairs(x, labels, gallery, gallery_labels, pairs=pairs)
+        rows.sums = rows.sums + npairs_weight * beside.sums
+    return rows
+
+
+def multi_similarity(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+    mining_epsilon: float | None = None,
+) -> Rows:
+    y = x if gallery is None else gallery
+    same, other = pairs(labels, gallery_labels, len(x), len(y), gallery is None)
+    losses, gaps = [], []
+    for row, positives, negatives in zip(1 - distances(x, y, "cosine"), same, other, strict=True):
+        near, far = row[positives], row[negatives]
+        slack = far.detach()[:0]
+        if mining_epsilon is not None:
+            if len(near) and len(far):
+                too_far = near.detach() - mining_epsilon - far.detach().max()
+                too_near = far.detach() + mining_epsilon - near.detach().min()
+                slack = torch.cat([too_far, too_near]).abs()
+                near, far = near[too_far < 0], far[too_near > 0]
+            else:
+                near, far = near[:0], far[:0]
+        pull = log_one_plus_sum(-alpha * (near - base)) / alpha
+        losses.append((pull + log_one_plus_sum(beta * (far - base)) / beta)[None])
+        gaps.append(torch.cat([slack, slack.new_tensor([torch.inf])]).min())
+    return gathered(losses, x, torch.stack(gaps))
+
+
+def circle(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    m: float = 0.4,
+    gamma: float = 80.0,
+) -> Rows:
+    y = x if gallery is None else gallery
+    same, other = pairs(labels, gallery_labels, len(x), len(y), gallery is None)
+    similarity = 1 - distances(x, y, "cosine")
+    losses = []
+    for row, positives, negatives in zip(similarity, same, other, strict=True):
+        s_p, s_n = row[positives], row[negatives]
+        loss = 0 * row.sum()
+        if len(s_p) and len(s_n):
+            pull = (gamma * (1 + m - s_p.detach()).clamp(min=0) * (1 - m - s_p)).logsumexp(0)
+            push = (gamma * (s_n.detach() + m).clamp(min=0) * (s_n - m)).logsumexp(0)
+            loss = log_one_plus_sum((pull + push)[None])
+        losses.append(loss[None])
+    return gathered(losses, x, every_row(x))
+
+
+def lifted_structure(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    neg_margin: float = 1.0,
+    pos_margin: float = 0.0,
+    metric: str = "euclidean",
+    normalize: bool = True,
+) -> Rows:
+    y = x if gallery is None else gallery
+    same, other = pairs(labels, gallery_labels, len(x), len(y), gallery is None)
+    losses, corners = [], []
+    for row, positives, negatives in zip(distances(x, y, metric, normalize), same, other, strict=True):
+        total = 0 * row.sum()
+        if positives.any():
+            total = total + (row[positives] - pos_margin).logsumexp(0)
+        if negatives.any():
+            total = total + (neg_margin - row[negatives]).logsumexp(0)
+        losses.append(total.clamp(min=0)[None])
+        corners.append(total.detach().abs() if len(row[positives | negatives]) else row.new_tensor(torch.inf))
+    return gathered(losses, x, torch.stack(corners))
+
+
+def margin(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    margin: float = 0.2,
+    nu: float = 0.0,
+    beta: float | Tensor = 1.2,
+    metric: str = "euclidean",
+    normalize: bool = True,
+) -> Rows:
+    """Over all triplets; a triplet's two hinges count apart as active."""
+    y = x if gallery is None else gallery
+    same, other = pairs(labels, gallery_labels, len(x), len(y), gallery is None)
+    border = torch.as_tensor(beta, dtype=torch.float64)
+    sums, counts, active, gaps = [], [], [], []
+    for i, row in enumerate(distances(x, y, metric, normalize)):
+        own = border[labels[i]] if labels is not None and border.numel() > 1 else border
+        pulls, pushes = row[same[i]] - own + margin, own - row[other[i]] + margin
+        pull, push = torch.meshgrid(pulls, pushes, indexing="ij")
+        regular = nu * own * pull.numel() if border.numel() > 1 else 0
+        sums.append((pull.clamp(min=0) + push.clamp(min=0)).sum() + regular)
+        counts.append(pull.numel())
+        active.append(int((pull > 0).sum() + (push > 0).sum()))
+        gaps.append(torch.cat([pulls, pushes, row.new_tensor([torch.inf])]).detach().abs().min())
+    numbers = [torch.tensor([values], dtype=torch.float64) for values in (counts, active)]
+    return Rows(torch.stack(sums)[None], *numbers, torch.stack(gaps))
+
+
 @dataclass
 class Mined:
     """One anchor's triplets: distances to positive and negative, the mean's count, the choices' gaps."""
@@ -236,4 +508,17 @@ def mine_semihard_all(positive: Tensor, negative: Tensor, margin: float) -> Mine
 
 
 MINERS = {"hard": mine_hard, "semihard": mine_semihard, "all": mine_all, "semihard_all": mine_semihard_all}
-LOSSES = {"ranked_list": ranked_list, "contrastive": contrastive, "triplet": triplet_margin}
+LOSSES = {
+    "ranked_list": ranked_list,
+    "contrastive": contrastive,
+    "triplet": triplet_margin,
+    "sup_con": sup_con,
+    "info_nce": info_nce,
+    "nt_xent": nt_xent,
+    "n_pairs": n_pairs,
+    "angular": angular,
+    "multi_similarity": multi_similarity,
+    "circle": circle,
+    "lifted_structure": lifted_structure,
+    "margin": margin,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 import fused_rank
-from fused_rank import functional, mining, retrieval
+from fused_rank import MarginLoss, functional, mining, retrieval
 
 from .conftest import Backend
 from .losses import LOSSES, Loss, case_id
@@ -107,6 +108,7 @@ def refused(call: Callable[[], object], error: Error | tuple[Error, ...], words:
     assert not missing, f"{message!r} does not speak of {missing}"
 
 
+BY_NAME = {loss.name: loss for loss in LOSSES}
 OPTIONS: list[tuple[str, dict[str, Any], list[str]]] = [
     (loss, {option: value}, [option, str(value)])
     for loss, options in {
@@ -123,10 +125,19 @@ OPTIONS: list[tuple[str, dict[str, Any], list[str]]] = [
         },
         "contrastive": {"pos_margin": -0.1, "neg_margin": -1.0, "power": 3},
         "triplet": {"margin": -0.2, "mining": "semi-hard"},
+        "sup_con": {"temperature": 0.0},
+        "info_nce": {"temperature": -1.0},
+        "nt_xent": {"temperature": 0.0},
+        "n_pairs": {"pairs": "some", "l2": -0.1},
+        "angular": {"alpha": 90.0, "pairs": "some", "npairs_weight": -1.0},
+        "multi_similarity": {"alpha": 0.0, "beta": -1.0, "base": -2.0, "mining_epsilon": -0.1},
+        "circle": {"m": -0.1, "gamma": 0.0},
+        "lifted_structure": {"neg_margin": -1.0, "pos_margin": -0.5},
+        "margin": {"margin": -0.2, "nu": -1.0, "beta": -3.0},
     }.items()
     for option, value in {**options, "metric": "manhattan", "reduction": "average"}.items()
+    if option in signature(BY_NAME[loss].function).parameters
 ]
-BY_NAME = {loss.name: loss for loss in LOSSES}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +151,14 @@ def test_options(name: str, options: dict[str, Any], words: list[str], backend: 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
 @pytest.mark.parametrize(
-    ("name", "option"), [("ranked_list", "alpha"), ("contrastive", "neg_margin"), ("triplet", "margin")]
+    ("name", "option"),
+    [
+        ("ranked_list", "alpha"),
+        ("contrastive", "neg_margin"),
+        ("triplet", "margin"),
+        ("sup_con", "temperature"),
+        ("info_nce", "temperature"),
+    ],
 )
 def test_non_finite_options(name: str, option: str, value: float, backend: Backend) -> None:
     refused(lambda: BY_NAME[name].module(**{option: value}), ValueError, [option, str(value)])
@@ -190,7 +208,7 @@ RETRIEVAL: dict[str, tuple[Callable[[], object], Error | tuple[Error, ...], list
         lambda: functional.paired_distance(X, None),
         TypeError,
         ["y", "Tensor", "NoneType"],
-    ),  # type: ignore[arg-type]
+    ),
     "paired lengths": (lambda: functional.paired_distance(X, Y), ValueError, ["y", "6", "5"]),
     "mining labels": (lambda: mining.hard(X, L.float()), TypeError, ["labels", "float32"]),
     "mining lengths": (lambda: mining.semihard(X, L[:3]), ValueError, ["labels", "6", "3"]),
@@ -201,3 +219,44 @@ RETRIEVAL: dict[str, tuple[Callable[[], object], Error | tuple[Error, ...], list
 @pytest.mark.parametrize("name", RETRIEVAL)
 def test_mining_and_retrieval(name: str, backend: Backend) -> None:
     refused(*RETRIEVAL[name])
+
+
+SAME = torch.tensor([True, False])
+LISTED: dict[str, tuple[Any, Error, list[str]]] = {
+    "out of range": ((index(0, 6), index(1, 1), SAME), ValueError, ["pairs", "6"]),
+    "unequal lengths": ((index(0, 1), index(1), SAME), ValueError, ["pairs"]),
+    "two of three": ((index(0), index(1)), TypeError, ["pairs", "2"]),
+    "floats": ((index(0).float(), index(1), SAME[:1]), TypeError, ["pairs", "float32"]),
+    "same of another length": ((index(0, 1), index(1, 2), SAME[:1]), ValueError, ["pairs[2]"]),
+    "same of integers": ((index(0, 1), index(1, 2), index(0, 1)), TypeError, ["pairs[2]", "bool"]),
+    "same no tensor": ((index(0, 1), index(1, 2), [True, False]), TypeError, ["pairs[2]", "list"]),
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_listed_pairs(name: str, backend: Backend) -> None:
+    given, error, words = LISTED[name]
+    refused(lambda: functional.contrastive_loss(X, pairs=given), error, words)
+
+
+LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
+BORDERS: dict[str, tuple[Any, Tensor | None, Error, list[str]]] = {
+    "negative": (-1.0, LABELS, ValueError, ["beta", "-1"]),
+    "integers": (torch.tensor(1), LABELS, TypeError, ["beta", "int64"]),
+    "a matrix": (torch.ones(2, 2), LABELS, ValueError, ["beta", "(2, 2)"]),
+    "too few classes": (torch.ones(2), LABELS, ValueError, ["labels", "[0, 2)", "2"]),
+    "negative labels": (torch.ones(4), LABELS - 1, ValueError, ["labels", "-1"]),
+    "no labels": (torch.ones(4), None, ValueError, ["beta", "one number"]),
+}
+
+
+@pytest.mark.parametrize("name", BORDERS)
+def test_borders_of_the_margin_loss(name: str, backend: Backend) -> None:
+    beta, labels, error, words = BORDERS[name]
+    gallery = {"gallery": X} if labels is None else {}
+    refused(lambda: functional.margin_loss(X, labels, **gallery, beta=beta), error, words)
+
+
+@pytest.mark.parametrize(("count", "error"), [(0, ValueError), (2.0, TypeError), (True, TypeError)])
+def test_number_of_classes(count: object, error: Error, backend: Backend) -> None:
+    refused(lambda: MarginLoss(num_classes=count), error, ["num_classes"])

@@ -7,12 +7,12 @@ import inspect
 import pytest
 import torch
 
-from fused_rank import TripletMarginLoss, functional
+from fused_rank import ContrastiveLoss, MarginLoss, TripletMarginLoss, functional
 
 from .conftest import Backend
 from .gradient_error import assert_gradient_close, assert_value_close
 from .inputs import make_inputs
-from .losses import LOSSES, Loss, case_id
+from .losses import CONTRASTIVE, LOSSES, Loss, case_id
 from .oracle import distances
 from .tolerances import TOLERANCES
 
@@ -25,9 +25,10 @@ def test_function_and_module_agree(
 ) -> None:
     inputs = make_inputs(form, 30, 40, 6, torch.float32, generator).to(backend.device)
     for options in loss.options:
-        given = {**options, "reduction": reduction, "metric": "cosine"}
+        given = {**options, "reduction": reduction, **loss.geometry(metric="cosine")}
+        by_module = loss(inputs, **given)
         by_function = loss.function(inputs.embeddings, inputs.labels, **inputs.keywords, **given)
-        assert torch.equal(by_function, loss(inputs, **given))
+        assert torch.equal(by_function, by_module)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=case_id)
@@ -35,7 +36,10 @@ def test_function_module_and_reference_have_the_same_options_and_defaults(loss: 
     def defaults(of: object) -> dict[str, object]:
         parameters = inspect.signature(of).parameters.values()  # type: ignore[arg-type]
         data = ("self", "embeddings", "labels", "gallery", "gallery_labels", "triplets", "pairwise")
-        return {p.name: p.default for p in parameters if p.name not in data}
+        of_modules = ("learn_beta", "num_classes")  # a function takes its β as a tensor
+        listed = loss is CONTRASTIVE and of is not loss.module  # `pairs` is data there
+        left_out = (*data, *of_modules, *(["pairs"] if listed else []))
+        return {p.name: p.default for p in parameters if p.name not in left_out}
 
     assert defaults(loss.module) == defaults(loss.function) == defaults(loss.reference)
 
@@ -43,10 +47,11 @@ def test_function_module_and_reference_have_the_same_options_and_defaults(loss: 
 @pytest.mark.parametrize("loss", LOSSES, ids=case_id)
 def test_modules_tell_their_options(loss: Loss) -> None:
     """Nothing to learn, and a repr that says what it is."""
-    module = loss.module(metric="cosine", reduction="sum")
+    geometry = loss.geometry(metric="cosine")
+    module = loss.module(**geometry, reduction="sum")
     assert not list(module.parameters())
     assert not module.state_dict()
-    assert "cosine" in repr(module)
+    assert all(str(value) in repr(module) for value in geometry.values())
     assert "sum" in repr(module)
 
 
@@ -138,3 +143,56 @@ def test_a_missing_index_is_refused_where_no_python_checks_it(backend: Backend) 
 
     with pytest.raises(RuntimeError, match="out of range"):
         loss(x, torch.tensor([1, -1, 2], device=backend.device))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "mean_active", "sum", "none"])
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("form", ["self", "two-set"])
+def test_listed_pairs(
+    form: str, power: int, reduction: str, backend: Backend, generator: torch.Generator
+) -> None:
+    """Each pair by itself, with its own upstream gradient; rows may occur in many of them."""
+    inputs = make_inputs(form, 40, 40, 9, torch.float32, generator)
+    truth, ours = inputs.oracle(), inputs.to(backend.device).leaves()
+    i, j = torch.randint(0, 40, (2, 150), generator=generator)
+    same = torch.rand(150, generator=generator) < 0.5
+    d = distances(truth.embeddings, truth.tensors[-1], "euclidean", normalize=True)[i, j]
+    pull, push = (d - 0.3).clamp(min=0)[same], (1.2 - d).clamp(min=0)[~same]
+    each = torch.empty_like(d).masked_scatter(same, pull**power).masked_scatter(~same, push**power)
+    expected = {
+        "none": each,
+        "sum": each.sum(),
+        "mean": each.mean(),
+        "mean_active": each[same].sum() / (pull > 0).sum() + each[~same].sum() / (push > 0).sum(),
+    }[reduction]
+    loss = ContrastiveLoss(0.3, 1.2, power=power, reduction=reduction)
+    listed = tuple(part.to(backend.device) for part in (i, j, same))
+    value = loss(ours.embeddings, gallery=ours.gallery, pairs=listed)
+    assert_value_close(value.cpu(), expected, TOLERANCES[torch.float32])
+    upstream = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    value.backward(upstream.to(value))
+    expected.backward(upstream)
+    for leaf, exact in zip(ours.tensors, truth.tensors, strict=True):
+        assert exact.grad is not None
+        assert_gradient_close(leaf.grad, exact.grad, TOLERANCES[torch.float32])
+
+
+def test_no_listed_pairs(backend: Backend) -> None:
+    x = torch.rand(4, 3, device=backend.device, requires_grad=True)
+    none = torch.empty(0, dtype=torch.int64, device=backend.device)
+    value = functional.contrastive_loss(x, pairs=(none, none, none.bool()))
+    value.backward()
+    assert value == 0
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
+def test_margin_losss_border_is_a_parameter_a_buffer_or_a_number() -> None:
+    learned = MarginLoss(learn_beta=True)
+    assert [tuple(p.shape) for p in learned.parameters()] == [()]
+    assert [tuple(p.shape) for p in MarginLoss(learn_beta=True, num_classes=7).parameters()] == [(7,)]
+    constant = MarginLoss(num_classes=7)
+    assert not list(constant.parameters())
+    assert tuple(constant.state_dict()["beta"].shape) == (7,)
+    assert "beta=1.2" in repr(learned)
+    assert "7 numbers" in repr(constant)

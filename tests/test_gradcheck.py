@@ -7,9 +7,27 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
+from fused_rank import functional
+
 from .conftest import Backend
 from .inputs import Inputs, make_inputs
-from .losses import CONTRASTIVE, RANKED_LIST, TRIPLET, Loss, Options, case_id
+from .losses import (
+    ANGULAR,
+    CIRCLE,
+    CONTRASTIVE,
+    INFO_NCE,
+    LIFTED,
+    MARGIN,
+    MULTI_SIMILARITY,
+    N_PAIRS,
+    NT_XENT,
+    RANKED_LIST,
+    SUP_CON,
+    TRIPLET,
+    Loss,
+    Options,
+    case_id,
+)
 
 FLAT = {"temperature_neg": 0.0, "temperature_pos": 0.0}  # weights are constants then, detached or not
 
@@ -26,6 +44,20 @@ DERIVATIVES: list[tuple[Loss, Options]] = [
         (TRIPLET, {"mining": mining, "soft_margin": True})
         for mining in ("semihard", "hard", "all", "semihard_all")
     ),
+    (SUP_CON, {}),
+    (SUP_CON, {"temperature": 0.01}),
+    (INFO_NCE, {"symmetric": True}),
+    (INFO_NCE, {"symmetric": True, "temperature": 0.01}),
+    (NT_XENT, {"temperature": 0.2}),
+    (N_PAIRS, {"l2": 0.1}),
+    (N_PAIRS, {"pairs": "unique"}),
+    (ANGULAR, {"pairs": "all", "npairs_weight": 0.5}),
+    (ANGULAR, {"pairs": "unique"}),
+    (MULTI_SIMILARITY, {"beta": 10.0}),
+    (MULTI_SIMILARITY, {"beta": 10.0, "mining_epsilon": 0.1}),
+    (MULTI_SIMILARITY, {"alpha": 90.0, "beta": 150.0}),
+    (LIFTED, {}),
+    (MARGIN, {"beta": 0.9, "margin": 0.4}),
 ]
 STEP = 1e-6
 
@@ -52,7 +84,7 @@ def test_gradient_is_the_derivative(
 ) -> None:
     loss, options = case
     inputs = make_inputs(form, 9, 7, 5, torch.float64, generator, per_class=3).to(backend.device)
-    check(loss, {**options, "metric": metric, "normalize": metric != "sqeuclidean"}, inputs)
+    check(loss, {**options, **loss.geometry(metric=metric, normalize=metric != "sqeuclidean")}, inputs)
 
 
 @pytest.mark.parametrize("options", [FLAT, {**FLAT, "positive_mean": "all", "eps": 0.1}], ids=case_id)
@@ -61,6 +93,37 @@ def test_query_gradient_with_a_constant_gallery(
 ) -> None:
     inputs = make_inputs("two-set", 9, 12, 5, torch.float64, generator).to(backend.device)
     check(RANKED_LIST, {**options, "gradient": "query"}, inputs, needs=(True, False))
+
+
+@pytest.mark.parametrize("per_class", [False, True], ids=["one", "one a class"])
+@pytest.mark.parametrize("form", ["self", "two-set"])
+def test_the_margin_losss_border(
+    form: str, per_class: bool, backend: Backend, generator: torch.Generator
+) -> None:
+    """β is differentiable too, with its regularisation."""
+    inputs = make_inputs(form, 12, 14, 5, torch.float64, generator)
+    labels = (inputs.labels + 11) // 7  # from 0 on, as classes are numbered
+    others = None if inputs.gallery_labels is None else (inputs.gallery_labels + 11) // 7
+    inputs = Inputs(inputs.embeddings, labels, inputs.gallery, others)
+    classes = int(labels.max()) + 1
+    border = torch.rand(classes if per_class else 1, generator=generator, dtype=torch.float64) + 0.6
+    rows = MARGIN.oracle(inputs.oracle(), beta=border, nu=0.3)
+    assert rows.gap.min() > 100 * STEP
+    inputs = inputs.to(backend.device)
+    border = border.to(backend.device).requires_grad_()
+
+    def value(beta: Tensor) -> Tensor:
+        return functional.margin_loss(inputs.embeddings, inputs.labels, **inputs.keywords, beta=beta, nu=0.3)
+
+    expected = rows.reduce("mean_active") + (0 if per_class else 0.3 * border.detach().cpu().squeeze())
+    torch.testing.assert_close(value(border).cpu().detach(), expected.detach())
+    assert torch.autograd.gradcheck(value, border, eps=STEP, atol=1e-6, rtol=1e-4)
+
+
+def test_circle_weights_are_constants(backend: Backend, generator: torch.Generator) -> None:
+    inputs = make_inputs("two-set", 9, 12, 5, torch.float64, generator).to(backend.device)
+    with pytest.raises(GradcheckError):
+        check(CIRCLE, {"gamma": 5.0}, inputs)
 
 
 def test_gradcheck_can_fail(backend: Backend, generator: torch.Generator) -> None:

@@ -9,15 +9,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fused_rank import ContrastiveLoss, RankedListLoss, TripletMarginLoss, functional
+from fused_rank import (
+    AngularLoss,
+    CircleLoss,
+    ContrastiveLoss,
+    GeneralizedLiftedStructureLoss,
+    MarginLoss,
+    MultiSimilarityLoss,
+    NPairsLoss,
+    NTXentLoss,
+    RankedListLoss,
+    TripletMarginLoss,
+    functional,
+)
 
+from .checks import relaxed
 from .conftest import Backend
 from .gradient_error import assert_gradient_close, assert_value_close
 from .inputs import Inputs, make_inputs
-from .tolerances import TOLERANCES
+from .tolerances import TOLERANCES, Tolerance
 
 pml = pytest.importorskip("pytorch_metric_learning")
-from pytorch_metric_learning import distances, losses, miners, reducers  # noqa: E402
+from pytorch_metric_learning import distances, losses, miners, reducers, regularizers  # noqa: E402
 
 DOUBLE = TOLERANCES[torch.float64]
 B = 60  # rows of the batch: pytorch-metric-learning's epsilon in the ranked list loss is 1e-5 for each
@@ -102,6 +115,96 @@ def test_pytorch_metric_learning(
     agree(value, expected, mine, other)
 
 
+class OfUnitRows(nn.Module):
+    """A pytorch-metric-learning loss of normalised rows: its angular loss normalises all but the negatives."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, x: Tensor, labels: Tensor, **gallery: Any) -> Tensor:
+        unit = nn.functional.normalize
+        if gallery:
+            gallery["ref_emb"] = unit(gallery["ref_emb"])
+        value: Tensor = self.loss(unit(x), labels, **gallery)
+        return value
+
+
+BETA = float(torch.tensor(1.2))  # theirs is kept in fp32
+# Both at their defaults, but for what the words say.
+DEFAULTS: dict[str, tuple[nn.Module, nn.Module]] = {
+    "nt-xent": (NTXentLoss(), losses.NTXentLoss()),
+    "angular, all pairs": (AngularLoss(pairs="all"), OfUnitRows(losses.AngularLoss())),
+    "multi-similarity": (MultiSimilarityLoss(), losses.MultiSimilarityLoss()),
+    "multi-similarity, mined": (
+        MultiSimilarityLoss(mining_epsilon=0.1),
+        Mined(losses.MultiSimilarityLoss(), miners.MultiSimilarityMiner()),
+    ),
+    "circle": (CircleLoss(), losses.CircleLoss()),
+    "lifted structure": (GeneralizedLiftedStructureLoss(), losses.GeneralizedLiftedStructureLoss()),
+    "margin": (MarginLoss(beta=BETA), losses.MarginLoss()),
+}
+# Theirs has no two-set form.
+SELF_ONLY: dict[str, tuple[nn.Module, nn.Module]] = {
+    "n-pairs, unique": (NPairsLoss(pairs="unique"), losses.NPairsLoss()),
+    "n-pairs, inner products": (
+        NPairsLoss(pairs="unique", normalize=False),
+        losses.NPairsLoss(distance=distances.DotProductSimilarity(normalize_embeddings=False)),
+    ),
+    "n-pairs, l2": (
+        NPairsLoss(pairs="unique", l2=0.02),
+        losses.NPairsLoss(
+            embedding_regularizer=regularizers.LpRegularizer(power=2), embedding_reg_weight=0.02
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("pair", "form"),
+    [(name, form) for name in DEFAULTS for form in ("self", "two-set")]
+    + [(name, "self") for name in SELF_ONLY],
+)
+def test_defaults(pair: str, form: str, backend: Backend, generator: torch.Generator) -> None:
+    ours, theirs = (DEFAULTS | SELF_ONLY)[pair]
+    inputs = make_inputs(form, B, 45, 12, torch.float64, generator)
+    mine, other = inputs.to(backend.device).leaves(), inputs.leaves()
+    value = ours(mine.embeddings, mine.labels, **mine.keywords)
+    gallery = {} if form == "self" else {"ref_emb": other.gallery, "ref_labels": other.gallery_labels}
+    expected = theirs(other.embeddings, other.labels, **gallery)
+    # the softplus of their circle loss is linear from 20 on, 2e-9 off
+    agree(value, expected, mine, other, relaxed(DOUBLE, 100) if pair == "circle" else DOUBLE)
+
+
+@pytest.mark.parametrize("classes", [None, 20], ids=["one", "one a class"])
+def test_learned_border(classes: int | None, backend: Backend, generator: torch.Generator) -> None:
+    options = {"nu": 0.1, "learn_beta": True, "num_classes": classes}
+    ours, theirs = MarginLoss(**options).to(backend.device).double(), losses.MarginLoss(**options).double()
+    inputs = make_inputs("self", B, 0, 12, torch.float64, generator)
+    inputs.labels = (inputs.labels + 11) // 7
+    mine, other = inputs.to(backend.device).leaves(), inputs.leaves()
+    agree(ours(mine.embeddings, mine.labels), theirs(other.embeddings, other.labels), mine, other)
+    assert isinstance(ours.beta, Tensor)
+    assert ours.beta.grad is not None
+    torch.testing.assert_close(ours.beta.grad.cpu().reshape(-1), theirs.beta.grad)
+
+
+@pytest.mark.parametrize("normalize", [True, False], ids=["unit", "raw"])
+@pytest.mark.parametrize("form", ["self", "two-set"])
+def test_listed_pairs(form: str, normalize: bool, backend: Backend, generator: torch.Generator) -> None:
+    inputs = make_inputs(form, B, 45, 12, torch.float64, generator)
+    i, j = (torch.randint(0, n, (300,), generator=generator) for n in (B, len(inputs.tensors[-1])))
+    same = torch.rand(300, generator=generator) < 0.4
+    mine, other = inputs.to(backend.device).leaves(), inputs.leaves()
+    loss = ContrastiveLoss(0.1, 1.2, power=1, reduction="mean_active", normalize=normalize)
+    listed = tuple(each.to(backend.device) for each in (i, j, same))
+    value = loss(mine.embeddings, gallery=mine.gallery, pairs=listed)
+    theirs = losses.ContrastiveLoss(0.1, 1.2, distance=lp(normalize))
+    gallery = {} if form == "self" else {"ref_emb": other.gallery}
+    expected = theirs(other.embeddings, indices_tuple=(i[same], j[same], i[~same], j[~same]), **gallery)
+    agree(value, expected, mine, other)
+
+
 @pytest.mark.parametrize("normalize", [True, False], ids=["unit", "raw"])
 @pytest.mark.parametrize("temperatures", [(4.0, 0.0), (2.0, 3.0), (0.0, 0.0)], ids=str)
 @pytest.mark.parametrize("balance", [0.5, 0.2])
@@ -135,16 +238,18 @@ def test_ranked_list(
     agree(ours(mine.embeddings, mine.labels), theirs(other.embeddings, other.labels), mine, other)
 
 
-def agree(value: Tensor, expected: Tensor, mine: Inputs, other: Inputs) -> None:
+def agree(
+    value: Tensor, expected: Tensor, mine: Inputs, other: Inputs, tolerance: Tolerance = DOUBLE
+) -> None:
     assert expected > 0
-    assert_value_close(value.cpu(), expected, DOUBLE)
+    assert_value_close(value.cpu(), expected, tolerance)
     value.backward()
     expected.backward()
     for leaf, exact in zip(mine.tensors, other.tensors, strict=True):
         assert exact.grad is not None
         assert leaf.grad is not None
         assert exact.grad.any()
-        assert_gradient_close(leaf.grad.cpu(), exact.grad, DOUBLE)
+        assert_gradient_close(leaf.grad.cpu(), exact.grad, tolerance)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

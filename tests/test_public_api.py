@@ -13,15 +13,22 @@ from fused_rank import functional, mining, reference, retrieval
 
 NAMES = {
     fused_rank: {
-        "ContrastiveLoss", "RankedListLoss", "TripletMarginLoss", "backends", "functional", "mining", "reference",
-        "retrieval", "use_backend", "__version__",
+        "AngularLoss", "CircleLoss", "ContrastiveLoss", "GeneralizedLiftedStructureLoss", "InfoNCELoss", "MarginLoss",
+        "MultiSimilarityLoss", "NPairsLoss", "NTXentLoss", "RankedListLoss", "SupConLoss", "TripletMarginLoss",
+        "backends", "functional", "mining", "reference", "retrieval", "use_backend", "__version__",
     },
     functional: {
-        "contrastive_loss", "paired_distance", "pairwise_distance", "ranked_list_loss", "triplet_margin_loss",
+        "angular_loss", "circle_loss", "contrastive_loss", "info_nce_loss", "lifted_structure_loss", "margin_loss",
+        "multi_similarity_loss", "n_pairs_loss", "nt_xent_loss", "paired_distance", "pairwise_distance",
+        "ranked_list_loss", "sup_con_loss", "triplet_margin_loss",
     },
     mining: {"HardIndices", "Triplets", "hard", "semihard"},
     retrieval: {"TopK", "topk"},
-    reference: {"contrastive_loss", "ranked_list_loss", "triplet_margin_loss"},
+    reference: {
+        "angular_loss", "circle_loss", "contrastive_loss", "info_nce_loss", "lifted_structure_loss", "margin_loss",
+        "multi_similarity_loss", "n_pairs_loss", "nt_xent_loss", "ranked_list_loss", "sup_con_loss",
+        "triplet_margin_loss",
+    },
 }  # fmt: skip
 
 SIGNATURES = {
@@ -32,8 +39,33 @@ SIGNATURES = {
     "reduction='mean'",
     "TripletMarginLoss": "margin=0.2, mining='semihard', *, soft_margin=False, normalize=True, "
     "metric='euclidean', reduction=None",
+    "SupConLoss": "temperature=0.1, *, reduction='mean'",
+    "InfoNCELoss": "temperature=0.07, *, symmetric=False, reduction='mean'",
+    "SupConLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
+    "InfoNCELoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
     "RankedListLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
-    "ContrastiveLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
+    "ContrastiveLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None, pairs=None",
+    "NTXentLoss": "temperature=0.07, *, reduction='mean'",
+    "NPairsLoss": "pairs='all', l2=0.0, *, normalize=True, reduction='mean'",
+    "AngularLoss": "alpha=40.0, pairs='unique', npairs_weight=0.0, *, reduction='mean'",
+    "MultiSimilarityLoss": "alpha=2.0, beta=50.0, base=0.5, *, mining_epsilon=None, reduction='mean'",
+    "CircleLoss": "m=0.4, gamma=80.0, *, reduction='mean_active'",
+    "GeneralizedLiftedStructureLoss": "neg_margin=1.0, pos_margin=0.0, *, normalize=True, metric='euclidean', "
+    "reduction='mean'",
+    "MarginLoss": "margin=0.2, nu=0.0, beta=1.2, *, learn_beta=False, num_classes=None, normalize=True, "
+    "metric='euclidean', reduction='mean_active'",
+    **{
+        f"{name}.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None"
+        for name in (
+            "NTXentLoss",
+            "NPairsLoss",
+            "AngularLoss",
+            "MultiSimilarityLoss",
+            "CircleLoss",
+            "GeneralizedLiftedStructureLoss",
+            "MarginLoss",
+        )
+    },
     "TripletMarginLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None, "
     "triplets=None",
     "functional.pairwise_distance": "x, y=None, *, metric='euclidean', normalize=False",

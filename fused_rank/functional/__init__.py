@@ -38,11 +38,13 @@ from .margin import margin_loss
 from .multi_similarity import multi_similarity_loss
 from .n_pairs import n_pairs_loss
 from .nt_xent import nt_xent_loss
+from .sup_con import info_nce_loss, sup_con_loss
 
 __all__ = [
     "angular_loss",
     "circle_loss",
     "contrastive_loss",
+    "info_nce_loss",
     "lifted_structure_loss",
     "margin_loss",
     "multi_similarity_loss",
@@ -51,6 +53,7 @@ __all__ = [
     "paired_distance",
     "pairwise_distance",
     "ranked_list_loss",
+    "sup_con_loss",
     "triplet_margin_loss",
 ]
 

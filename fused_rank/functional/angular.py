@@ -10,7 +10,7 @@ from ..ops.class_pairs import all_pairs, by_anchor, undirected, unique_pairs
 from ..ops.options import PAIR_CHOICES, PairChoice, Reduction
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import Rows, reduce
-from ..ops.rows import unit_rows
+from ..ops.rows import unit_rows, widened
 from ..ops.validation import check_choice, check_number, check_pairs, check_positive
 from ..reference.dense import non_finite
 from ..reference.softmax import softplus
@@ -42,7 +42,8 @@ def angular_loss(
     check_common(reduction)
     check_angular_options(alpha, pairs, npairs_weight)
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
-    data = (embeddings, labels, gallery, gallery_labels)
+    x, others = widened(embeddings, gallery)
+    data = (x, labels, others, gallery_labels)
     rows = _rows(*data, alpha, every=pairs == "all")
     if npairs_weight:
         beside = n_pairs_rows(_OPERATION, *data, pairs=pairs, normalize=True)
@@ -58,7 +59,7 @@ def check_angular_options(alpha: float, pairs: PairChoice, npairs_weight: float)
 
 
 def _rows(
-    embeddings: Tensor,
+    x: Tensor,
     labels: Tensor | None,
     gallery: Tensor | None,
     gallery_labels: Tensor | None,
@@ -67,7 +68,7 @@ def _rows(
     every: bool,
 ) -> Rows:
     """Rows [1, M]: a sweep of the pairs' sums x_a + x_p [L, D] over all the rows they may push away."""
-    x = unit_rows(embeddings)
+    x = unit_rows(x)
     others = x if gallery is None else unit_rows(gallery)
     other_labels = labels if gallery is None else gallery_labels
     choose = all_pairs if every else unique_pairs

@@ -7,9 +7,9 @@ from ..ops.negatives import against_negatives
 from ..ops.options import PAIR_CHOICES, PairChoice, PairMetric, Reduction
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import Rows, reduce
+from ..ops.rows import widened
 from ..ops.validation import check_choice, check_number, check_pairs
 from ..reference.dense import non_finite
-from ..reference.distance import accumulation_dtype
 from ..reference.n_pairs import penalised
 from .common import check_common
 
@@ -36,10 +36,9 @@ def n_pairs_loss(
     check_common(reduction, normalize)
     check_n_pairs_options(pairs, l2)
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
-    rows = n_pairs_rows(
-        "n_pairs_loss", embeddings, labels, gallery, gallery_labels, pairs=pairs, normalize=normalize
-    )
-    return penalised(reduce(*rows, reduction), embeddings, l2, reduction)
+    x, others = widened(embeddings, gallery)
+    rows = n_pairs_rows("n_pairs_loss", x, labels, others, gallery_labels, pairs=pairs, normalize=normalize)
+    return penalised(reduce(*rows, reduction), x, l2, reduction)
 
 
 def check_n_pairs_options(pairs: PairChoice, l2: float) -> None:
@@ -58,7 +57,7 @@ def n_pairs_rows(
     pairs: PairChoice,
     normalize: bool,
 ) -> Rows:
-    """Rows [1, M] of checked input, counted by pairs; with ``"unique"`` only a class's anchor has one."""
+    """Rows [1, M] of checked and widened input, counted by pairs; with ``"unique"`` only a class's anchor has one."""
     metric: PairMetric = "cosine" if normalize else "dot"
     scale = -1.0 if normalize else 1.0
     if pairs == "all":
@@ -66,7 +65,7 @@ def n_pairs_rows(
     others = x if gallery is None else gallery
     anchor, positive = unique_pairs(labels, gallery_labels, x.shape[0], x.device)
     anchors, positives = x[anchor], others[positive]
-    lost = non_finite(x.to(accumulation_dtype(x.dtype)), gallery).unsqueeze(0)
+    lost = non_finite(x, gallery).unsqueeze(0)
     if anchor.shape[0] == 0:
         return Rows(lost + anchors.sum() + positives.sum(), lost * 0, lost * 0)
     found = pair_rows(

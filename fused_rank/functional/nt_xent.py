@@ -5,6 +5,7 @@ from torch import Tensor
 from ..ops.negatives import against_negatives
 from ..ops.options import Reduction
 from ..ops.reduction import reduce
+from ..ops.rows import widened
 from ..ops.validation import check_pairs, check_positive
 from .common import check_common
 
@@ -29,6 +30,7 @@ def nt_xent_loss(
     check_common(reduction)
     check_positive("temperature", temperature)
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
-    data = (embeddings, labels, gallery, gallery_labels)
+    x, others = widened(embeddings, gallery)
+    data = (x, labels, others, gallery_labels)
     rows = against_negatives("nt_xent_loss", *data, "cosine", True, -1 / temperature)
     return reduce(*rows, reduction)

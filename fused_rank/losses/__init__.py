@@ -9,6 +9,7 @@ from .multi_similarity import MultiSimilarityLoss
 from .n_pairs import NPairsLoss
 from .nt_xent import NTXentLoss
 from .ranked_list import RankedListLoss
+from .sup_con import InfoNCELoss, SupConLoss
 from .triplet import TripletMarginLoss
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "CircleLoss",
     "ContrastiveLoss",
     "GeneralizedLiftedStructureLoss",
+    "InfoNCELoss",
     "MarginLoss",
     "MultiSimilarityLoss",
     "NPairsLoss",
     "NTXentLoss",
     "RankedListLoss",
+    "SupConLoss",
     "TripletMarginLoss",
 ]

@@ -7,32 +7,30 @@ from ..ops.validation import check_choice, check_flag
 
 
 class RankingLoss(nn.Module):
-    """Options common to the losses, and a repr that shows every option. None: the loss leaves no such choice."""
+    """The reduction, common to all losses, and a repr that shows every option."""
 
     _options: tuple[str, ...] = ()
+    _geometry: tuple[str, ...] = ()
 
-    normalize: bool
-    metric: Metric
-    reduction: Reduction
-
-    def __init__(
-        self, *, reduction: Reduction, normalize: bool | None = None, metric: Metric | None = None
-    ) -> None:
+    def __init__(self, *, reduction: Reduction) -> None:
         super().__init__()
-        if normalize is not None:
-            check_flag("normalize", normalize)
-            self.normalize = normalize
-        if metric is not None:
-            check_choice("metric", metric, METRICS)
-            self.metric = metric
         check_choice("reduction", reduction, REDUCTIONS)
-        self.reduction = reduction
+        self.reduction: Reduction = reduction
 
     def extra_repr(self) -> str:
         """Every option as keyword=value."""
-        names = (
-            *self._options,
-            *(name for name in ("normalize", "metric") if hasattr(self, name)),
-            "reduction",
-        )
+        names = (*self._options, *self._geometry, "reduction")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+
+class DistanceLoss(RankingLoss):
+    """A loss of distances, in a metric of the caller's choice."""
+
+    _geometry = ("normalize", "metric")
+
+    def __init__(self, *, normalize: bool, metric: Metric, reduction: Reduction) -> None:
+        super().__init__(reduction=reduction)
+        check_flag("normalize", normalize)
+        check_choice("metric", metric, METRICS)
+        self.normalize = normalize
+        self.metric: Metric = metric

@@ -4,10 +4,10 @@ from torch import Tensor
 
 from ..functional.lifted import check_lifted_options, lifted_structure_loss
 from ..ops.options import Metric, Reduction
-from ._base import RankingLoss
+from ._base import DistanceLoss
 
 
-class GeneralizedLiftedStructureLoss(RankingLoss):
+class GeneralizedLiftedStructureLoss(DistanceLoss):
     r"""Generalised lifted structure loss (Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for Person
     Re-Identification", 2017, eq. 8; after Oh Song et al., CVPR 2016).
 

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from ..functional.margin import check_margin_options, margin_loss
 from ..ops.options import Metric, Reduction
 from ..ops.validation import check_count, check_flag, check_number
-from ._base import RankingLoss
+from ._base import DistanceLoss
 
 
-class MarginLoss(RankingLoss):
+class MarginLoss(DistanceLoss):
     r"""Margin loss (Wu, Manmatha, Smola and Krähenbühl, "Sampling Matters in Deep Embedding Learning", ICCV 2017),
     over all triplets of a query a, a positive p and a negative n, with distances d and the query's border β::
 

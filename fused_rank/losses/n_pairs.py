@@ -4,6 +4,7 @@ from torch import Tensor
 
 from ..functional.n_pairs import check_n_pairs_options, n_pairs_loss
 from ..ops.options import PairChoice, Reduction
+from ..ops.validation import check_flag
 from ._base import RankingLoss
 
 
@@ -52,6 +53,7 @@ class NPairsLoss(RankingLoss):
     """
 
     _options = ("pairs", "l2")
+    _geometry = ("normalize",)
 
     def __init__(
         self,
@@ -61,10 +63,12 @@ class NPairsLoss(RankingLoss):
         normalize: bool = True,
         reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(normalize=normalize, reduction=reduction)
+        super().__init__(reduction=reduction)
+        check_flag("normalize", normalize)
         check_n_pairs_options(pairs, l2)
         self.pairs: PairChoice = pairs
         self.l2 = l2
+        self.normalize = normalize
 
     def forward(
         self,

@@ -22,6 +22,8 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
     "ranked_list_loss": _PAIR,
     "contrastive_loss": (*_PAIR, *_LISTED),
     "triplet_margin_loss": ("triplet_forward", "triplet_backward", *_LISTED),
+    "sup_con_loss": _PAIR,
+    "info_nce_loss": _PAIR,
     "nt_xent_loss": _PAIR,
     "n_pairs_loss": _PAIR,
     "angular_loss": _PAIR,
@@ -37,6 +39,8 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
 
 # and the pair terms, which a backend may lack
 TERMS: dict[str, tuple[str, ...]] = {
+    "sup_con_loss": ("sup_con",),
+    "info_nce_loss": ("sup_con",),
     "nt_xent_loss": ("negatives_lse", "softplus_positives"),
     "n_pairs_loss": ("negatives_lse", "softplus_positives", "sup_con"),
     "angular_loss": ("negatives_lse", "softplus_positives", "sup_con"),

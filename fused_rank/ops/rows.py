@@ -37,9 +37,14 @@ def prepare(x: Tensor, *, normalize: bool) -> PreparedRows:
     return PreparedRows(rows / norm, (norm, scale), x.dtype)
 
 
-def unit_rows(x: Tensor) -> Tensor:
-    """The same rows [M, D], differentiable by autograd: widened, of norm 1, a zero row zero without gradient."""
-    rows = x.to(accumulation_dtype(x.dtype))
+def widened(x: Tensor, gallery: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Both in the accumulation dtype, for losses of several parts: gradients are added before they are rounded."""
+    dtype = accumulation_dtype(x.dtype)
+    return x.to(dtype), None if gallery is None else gallery.to(dtype)
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Widened rows [M, D] divided by their norms, differentiable by autograd; a zero row stays, without gradient."""
     rows = rows / _magnitude(rows.detach())
     norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows / norm.masked_fill(norm == 0, torch.inf)

@@ -14,17 +14,20 @@ from .multi_similarity import multi_similarity_loss
 from .n_pairs import n_pairs_loss
 from .nt_xent import nt_xent_loss
 from .ranked_list import ranked_list_loss
+from .sup_con import info_nce_loss, sup_con_loss
 from .triplet import triplet_margin_loss
 
 __all__ = [
     "angular_loss",
     "circle_loss",
     "contrastive_loss",
+    "info_nce_loss",
     "lifted_structure_loss",
     "margin_loss",
     "multi_similarity_loss",
     "n_pairs_loss",
     "nt_xent_loss",
     "ranked_list_loss",
+    "sup_con_loss",
     "triplet_margin_loss",
 ]

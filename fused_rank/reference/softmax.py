@@ -5,15 +5,11 @@ A logit is scale · d + shift: with d = 1 − cos and scale = −1/T it is cos/T
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..ops.reduction import Rows
 
 NOTHING = -1e30  # the log-sum-exp of no logits, finite: every softplus of it and its derivative are 0
-
-
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x) to the last digit; torch's own is linear, and 2e-9 off, from 20 on."""
-    return torch.logaddexp(x, torch.zeros_like(x))
 
 
 def log_sum_exp(logits: Tensor, members: Tensor) -> Tensor:
@@ -24,6 +20,11 @@ def log_sum_exp(logits: Tensor, members: Tensor) -> Tensor:
     total = (chosen - peak).exp().sum(1)
     empty = ~members.any(1)
     return (total.masked_fill(empty, 1).log() + peak.squeeze(1)).masked_fill(empty, NOTHING)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + eˣ), linear only where that is exact in fp64 too."""
+    return functional.softplus(x, threshold=40)
 
 
 def negatives_lse(
