@@ -16,9 +16,9 @@ class SupConParams(NamedTuple):
     scale: float
 
 
-# A row: the sum of its positives' logits; peak and total of their exponentials, of its negatives'. With e = exp(l),
-# E_P = Σ_p e and E_N = Σ_n e the slopes are e / (E_P + E_N) of a negative and (P e − E_P − E_N) / (P (E_P + E_N)) of a
-# positive: for P = 1 what remains is E_N alone, and keeps its digits however small it is.
+# A row: the sum of its positives' logits; peak and total of their exponentials, of its negatives'. With w = exp(l) / E
+# for E of all pairs the slopes are w of a negative and w − 1 / P of a positive. For P = 1 that is −Σ_n w, which keeps
+# its digits however small it is.
 
 
 @triton.jit
@@ -54,35 +54,36 @@ def _finish(row, positives, negatives, p):
     pull, push = log_sum(row[1], row[2]), log_sum(row[3], row[4])
     uneven = tl.where(positives > 1.0, pull - row[0] / tl.maximum(positives, 1.0), 0.0)
     loss = tl.where(counted, uneven + softplus(push - pull), 0.0)
-    state = (row[2] * tl.exp(row[1] - peak), row[4] * tl.exp(row[3] - peak), positives, peak)
-    return (loss,), (counted.to(tl.float32),), ((loss > 0.0).to(tl.float32),), state
+    own, others = row[2] * tl.exp(row[1] - peak), row[4] * tl.exp(row[3] - peak)
+    every = own + others
+    every = tl.where(every > 0.0, every, 1.0)
+    share = tl.where(positives > 1.0, 1.0 / tl.maximum(positives, 1.0), -others / every)
+    state = (counted.to(tl.float32), peak + tl.log(every), share)
+    return (loss,), (state[0],), ((loss > 0.0).to(tl.float32),), state
 
 
 @triton.jit
 def _scale(state, grads, p):
-    """Of a negative's exponential, of a positive's; P; E_P and E_N; what exponents are relative to."""
-    counted = state[2] > 0.0
-    push = tl.where(counted, p.scale * grads[0] / tl.where(counted, state[0] + state[1], 1.0), 0.0)
-    return push, push / tl.maximum(state[2], 1.0), state[2], state[0], state[1], state[3]
+    """Upstream times d logit / d distance, 0 without positives; log E; 1 / P, or −Σ_n w for a single positive."""
+    return p.scale * grads[0] * state[0], state[1], state[2]
 
 
 @triton.jit
 def _slope_negative(d, scale, p):
-    return scale[0] * tl.exp(p.scale * d - scale[5])
+    return scale[0] * tl.exp(p.scale * d - scale[1])
 
 
 @triton.jit
 def _slope_positive(d, scale, p):
-    e = tl.exp(p.scale * d - scale[5])
-    more = tl.where(scale[2] > 1.0, scale[2] * e - scale[3], 0.0)
-    return scale[1] * (more - scale[4])
+    w = tl.exp(p.scale * d - scale[1])
+    return scale[0] * tl.where(scale[2] > 0.0, w - scale[2], scale[2])
 
 
 SUP_CON = Term(
     name="sup_con",
     row_members=5,
-    scale_members=6,
-    state_rows=4,
+    scale_members=3,
+    state_rows=3,
     start=_start,
     fold_positive=_fold_positive,
     fold_negative=_fold_negative,
