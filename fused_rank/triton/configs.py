@@ -59,7 +59,7 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ],
     ("gradient", 4): [
         (64, Tiles(32, 32, 32, 4, 2, features=64)),
-        (float("inf"), Tiles(64, 32, 32, 8, 2, features=128)),
+        (float("inf"), Tiles(64, 32, 16, 8, 2, features=128)),
     ],
     ("gradient", torch.float16): [  # widened for the gradient's product
         (64, Tiles(32, 32, 32, 4, 2, features=32)),

@@ -306,7 +306,13 @@ FAULTS = [
 
 
 FAULTS += [
-    Fault("inputs of other rows", "fold.load_inputs", "(pointer, i, rows", "(pointer, i // 2, rows", INPUTS),
+    Fault(
+        "inputs of other rows",
+        "fold.load_inputs",
+        "load_members(pointer, i, rows",
+        "load_members(pointer, i // 2, rows",
+        INPUTS,
+    ),
     Fault("inputs' gradients", "terms.nt_xent._pull_finish", "(row[3], row[1])", "(row[3], row[2])", INPUTS),
     Fault("inner products have a mass", "pull.finish_pull", "return -sums", "return sums", DOT),
     Fault(
@@ -331,7 +337,7 @@ FAULTS += [
         SYMMETRIC,
     ),
     Fault(
-        "a strip's rows",
+        "rows of a strip doubled",
         "wide.coefficient_kernel",
         "i = strip_first + own",
         "i = strip_first + own // 2 * 2",
@@ -345,10 +351,10 @@ FAULTS += [
         CLUSTERS,
     ),
     Fault(
-        "another cluster's centre",
+        "norms of local rows",
         "clusters.local_kernel",
-        "difference_to(x, centres, i, cluster,",
-        "difference_to(x, centres, i, cluster * 0,",
+        "tl.store(x.local_norm + i, total,",
+        "tl.store(x.local_norm + i, 1.01 * total,",
         CLUSTERS,
     ),
 ]

@@ -175,7 +175,11 @@ def test_the_plan_covers_each_shape_everywhere_and_all_kernels_somewhere():
     ]
     listing = dict.fromkeys(names, ("source", "label"))
     cover = plan.cover(listing)
-    assert {job.identity for job in cover} == set(names)
-    assert len(cover) == 2 * len(TARGETS) + 2
+    somewhere = {(job.identity, job.target) for job in cover}
+    assert {target for _, target in somewhere} == set(TARGETS)
+    for width in (64, 128):
+        assert all((names[width // 128], target) in somewhere for target in TARGETS)
+    assert (names[2], plan.FIRST) in somewhere
+    assert len(cover) == 2 * len(TARGETS) + 1
     assert set(cover) < set(plan.complete(listing))
     assert len(plan.complete(listing)) == 4 * len(TARGETS)

@@ -1,6 +1,7 @@
-"""Which compilations a record needs: everything for the first target, and each shape of tile for all of them.
+"""Which compilations a record needs: each shape of tile for all targets, and each kernel in each of its other variants
+(term, metric, form) for the first.
 
-Terms, metrics and forms of one shape differ little from GPU to GPU; shapes decide what fits.
+Terms, metrics and forms of one shape differ little from GPU to GPU; shapes decide what fits. `complete` has the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from .pool import Job
 from .targets import TARGETS
 
 FIRST = "sm_90"
-SHAPE = re.compile(r"(?:BM|BN|BK|DS|PRECISION|KIND|LIVE|[A-Z]*(?:BLOCK|ROWS|COLUMNS|PAIRS|DEPTH))=\w+")
+SHAPE = re.compile(
+    r"\b(?:BM|BN|BK|DS|PRECISION|LOCAL|KIND|LIVE|[A-Z]*(?:BLOCK|ROWS|COLUMNS|PAIRS|DEPTH))=\w+"
+)
 
 
 def shape(identity: str) -> str:
@@ -20,6 +23,13 @@ def shape(identity: str) -> str:
     name, _, rest = identity.partition("[")
     values, _, options = rest.rpartition("] ")
     return f"{name} {' '.join(SHAPE.findall(values))} {options.rsplit(' ', 1)[0]}"
+
+
+def variant(identity: str) -> tuple[str, str]:
+    """Kernel and whatever of its constants is no shape."""
+    name, _, rest = identity.partition("[")
+    values, _, _ = rest.rpartition("] ")
+    return name, SHAPE.sub("", values).replace(",", " ")
 
 
 def complete(listing: Mapping[str, tuple[str, str]]) -> list[Job]:
@@ -32,10 +42,12 @@ def complete(listing: Mapping[str, tuple[str, str]]) -> list[Job]:
 
 def cover(listing: Mapping[str, tuple[str, str]]) -> list[Job]:
     by_shape: dict[str, str] = {}
+    by_variant: dict[tuple[str, str], str] = {}
     for name in listing:
         by_shape.setdefault(shape(name), name)
+        by_variant.setdefault(variant(name), name)
     one_each = [
         Job(name, target, listing[name][0]) for target in (FIRST, *TARGETS) for name in by_shape.values()
     ]
-    rest = [Job(name, FIRST, source) for name, (source, _) in listing.items()]
+    rest = [Job(name, FIRST, listing[name][0]) for name in by_variant.values()]
     return list(dict.fromkeys(one_each + rest))
