@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -27,16 +27,25 @@ def record(names: Iterable[str], path: Path) -> Path:
     return path
 
 
-def program(variant: str, csrc: Path = build.CSRC, edited: frozenset[str] = frozenset()) -> Path:
+def or_skip(variant: str, make: Callable[[], Path]) -> Path:
+    """What is built, unless the compiler has no such sanitizer."""
     try:
-        return build.replay(variant, csrc, edited)
+        return make()
     except build.CannotBuild as reason:
-        if "cannot find -l" in str(reason) or "unrecognized argument to '-fsanitize" in str(reason):
+        if "cannot find" in str(reason) or "unrecognized argument to '-fsanitize" in str(reason):
             pytest.skip(f"{build.compiler()[1]} has no {variant} sanitizer")
         raise
 
 
+def program(variant: str, csrc: Path = build.CSRC, edited: frozenset[str] = frozenset()) -> Path:
+    return or_skip(variant, lambda: build.replay(variant, csrc, edited))
+
+
 def replay(executable: Path, recorded: Path, seed: int) -> subprocess.CompletedProcess[str]:
+    return sanitized(executable, str(recorded), str(seed))
+
+
+def sanitized(executable: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     options = {
         "ASAN_OPTIONS": "detect_leaks=0",  # what a kernel that was given up leaves behind is no finding
         "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -44,10 +53,9 @@ def replay(executable: Path, recorded: Path, seed: int) -> subprocess.CompletedP
     }
 
     def attempt(*before: str) -> subprocess.CompletedProcess[str]:
-        command = [*before, str(executable), str(recorded), str(seed)]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=600, env={**os.environ, **options}
-        )
+        command = [*before, str(executable), *arguments]
+        environment = {**os.environ, **options}
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
 
     done = attempt()
     if "unexpected memory mapping" in done.stderr and shutil.which("setarch"):

@@ -145,6 +145,15 @@ def replay(variant: str, csrc: Path = CSRC, edited: frozenset[str] = frozenset()
         return link(f"replay-{variant}", "", objects, [*sanitizers, "-pthread"])
 
 
+def rules(variant: str) -> Path:
+    """The program of small kernels that keep or break a rule."""
+    flags = FLAGS[variant]
+    sanitizers = [flag for flag in flags if flag.startswith("-fsanitize=")]
+    with locked():
+        objects = compile_all([Source(HERE / "rules.cpp", (*KERNEL, *flags)), *emulator()])
+        return link(f"rules-{variant}", "", objects, [*sanitizers, "-pthread"])
+
+
 @contextmanager
 def locked() -> Iterator[None]:
     FOLDER.mkdir(parents=True, exist_ok=True)
