@@ -1,0 +1,30 @@
+// What pair.h declares, for the two files that compile it: one a number type, since every term is instantiated in each.
+#pragma once
+
+#include "../terms/terms.h"
+#include "pair.h"
+#include "pair_sweep.h"
+
+namespace fused_rank {
+
+template <class T>
+void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers& workers) {
+  with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
+    if (out.fused != Fused::none && (!Term::kSeparable || kInputs<Term> > 0 || problem.input.symmetric))
+      throw std::invalid_argument(problem.term + " cannot be fused with these parameters");
+    PairSweep<T, Term>(problem, workers).forward(out);
+  });
+}
+
+template <class T>
+void pair_backward(const PairProblem& problem, const PairBackward<T>& io, Workers& workers) {
+  with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
+    PairSweep<T, Term> sweep(problem, workers);
+    if constexpr (Term::kSeparable) {
+      if (io.fused != Fused::none) return sweep.backward_from_unit(io);
+    }
+    sweep.backward(io);
+  });
+}
+
+}  // namespace fused_rank
