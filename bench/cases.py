@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-Loss = Literal["ranked_list", "contrastive", "triplet"]
+Loss = Literal[
+    "ranked_list",
+    "contrastive",
+    "triplet",
+    "sup_con",
+    "nt_xent",
+    "n_pairs",
+    "angular",
+    "multi_similarity",
+    "circle",
+    "lifted_structure",
+    "margin",
+]
 Kind = Literal["units", "faster", "memory", "gradient", "time of"]
 
 
@@ -23,7 +35,7 @@ class Bar:
 
 
 def units(slack: float, products: float) -> Bar:
-    shown = {0.5: "½u", 1.0: "u", 1.5: "1.5u", 2.0: "2u"}[products]
+    shown = {0.5: "½u", 1.0: "u"}.get(products, f"{products:g}u")
     return Bar("units", slack * products, text=f"≤ {slack:g} × {shown}")
 
 
@@ -83,6 +95,7 @@ _RAW = {"normalize": False}
 _SQUARED = {"neg_margin": 1.2}
 _LINEAR = {"neg_margin": 1.2, "power": 1, "reduction": "mean_active"}  # what pytorch-metric-learning computes
 _OTHERS = ("chunked", "compiled")
+_SWEEP = (units(1.3, 2), faster(3))  # of every loss of pairs: one sweep with its gradient
 
 
 # fmt: off
@@ -130,6 +143,26 @@ _LARGE = (
     Case("contrastive-4096-late", "contrastive", 4096, 512, "late", _SQUARED, more=("pml", *_OTHERS)),
     Case("contrastive-linear-4096-early", "contrastive", 4096, 512, "early", _LINEAR,
          baselines=("eager", "pml"), headline=False),
+    Case("supcon-4096-early", "sup_con", 4096, 512, "early",
+         bars=(units(1.3, 2), faster(3)), baselines=("eager", "pml"), more=_OTHERS),
+    Case("supcon-4096-late", "sup_con", 4096, 512, "late", more=("pml", *_OTHERS), headline=False),
+    # pytorch-metric-learning's NT-Xent, angular and margin losses list every (pair, negative): out of memory here
+    Case("nt-xent-4096-early", "nt_xent", 4096, 512, "early", bars=_SWEEP, headline=False),
+    Case("n-pairs-4096-early", "n_pairs", 4096, 512, "early", bars=_SWEEP, headline=False),
+    Case("n-pairs-unique-4096-early", "n_pairs", 4096, 512, "early", {"pairs": "unique"},
+         baselines=("eager", "pml"), headline=False),
+    Case("angular-4096-early", "angular", 4096, 512, "early", bars=(units(1.3, 1),), headline=False),
+    Case("angular-all-4096-early", "angular", 4096, 512, "early", {"pairs": "all"},
+         bars=(units(1.3, 3), faster(3)), headline=False),
+    Case("multi-similarity-4096-early", "multi_similarity", 4096, 512, "early",
+         bars=_SWEEP, baselines=("eager", "pml"), headline=False),
+    Case("multi-similarity-mined-4096-early", "multi_similarity", 4096, 512, "early", {"mining_epsilon": 0.1},
+         bars=_SWEEP, baselines=("eager", "pml"), headline=False),
+    Case("circle-4096-early", "circle", 4096, 512, "early",
+         bars=_SWEEP, baselines=("eager", "pml"), headline=False),
+    Case("lifted-structure-4096-early", "lifted_structure", 4096, 512, "early",
+         bars=_SWEEP, baselines=("eager", "pml"), headline=False),
+    Case("margin-4096-early", "margin", 4096, 512, "early", bars=_SWEEP, headline=False),
 )
 # fmt: on
 
@@ -142,6 +175,7 @@ _EVERY_LOSS: dict[str, tuple[Loss, dict[str, str]]] = {
     "semihard": ("triplet", _SEMIHARD),
     "all": ("triplet", _ALL),
     "band": ("triplet", _BAND),
+    "supcon": ("sup_con", {}),
 }
 # A small batch must not be slower than the eager oracle either.
 _SMALL = tuple(

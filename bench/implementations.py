@@ -31,11 +31,27 @@ _MODULES = {
     "ranked_list": fused_rank.RankedListLoss,
     "contrastive": fused_rank.ContrastiveLoss,
     "triplet": fused_rank.TripletMarginLoss,
+    "sup_con": fused_rank.SupConLoss,
+    "nt_xent": fused_rank.NTXentLoss,
+    "n_pairs": fused_rank.NPairsLoss,
+    "angular": fused_rank.AngularLoss,
+    "multi_similarity": fused_rank.MultiSimilarityLoss,
+    "circle": fused_rank.CircleLoss,
+    "lifted_structure": fused_rank.GeneralizedLiftedStructureLoss,
+    "margin": fused_rank.MarginLoss,
 }
 _ORACLES: dict[str, Callable[..., Tensor]] = {
     "ranked_list": fused_rank.reference.ranked_list_loss,
     "contrastive": fused_rank.reference.contrastive_loss,
     "triplet": fused_rank.reference.triplet_margin_loss,
+    "sup_con": fused_rank.reference.sup_con_loss,
+    "nt_xent": fused_rank.reference.nt_xent_loss,
+    "n_pairs": fused_rank.reference.n_pairs_loss,
+    "angular": fused_rank.reference.angular_loss,
+    "multi_similarity": fused_rank.reference.multi_similarity_loss,
+    "circle": fused_rank.reference.circle_loss,
+    "lifted_structure": fused_rank.reference.lifted_structure_loss,
+    "margin": fused_rank.reference.margin_loss,
 }
 
 _EAGER_PEERS: dict[str, LossFunction] = {

@@ -26,6 +26,20 @@ def pytorch_metric_learning(loss: str, options: Mapping[str, Any]) -> LossFuncti
             return losses.RankedListLoss(margin=0.4, Tn=10.0, imbalance=0.5, alpha=1.2, distance=distance)
     if loss == "contrastive":
         return losses.ContrastiveLoss(neg_margin=chosen.get("neg_margin", 1.0), distance=distance)
+    if loss == "sup_con":
+        return losses.SupConLoss(**chosen)
+    alike = {
+        "n_pairs": losses.NPairsLoss,
+        "circle": losses.CircleLoss,
+        "lifted_structure": losses.GeneralizedLiftedStructureLoss,
+        "multi_similarity": losses.MultiSimilarityLoss,
+    }
+    if loss in alike:
+        theirs = alike[loss]()
+        if "mining_epsilon" not in chosen:
+            return theirs
+        informative = miners.MultiSimilarityMiner(chosen["mining_epsilon"])
+        return lambda x, labels: theirs(x, labels, informative(x, labels))
     triplet = losses.TripletMarginLoss(margin=0.2, distance=distance)
     if chosen["mining"] == "all":
         return triplet

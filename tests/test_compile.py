@@ -11,10 +11,28 @@ from torch import Tensor
 from .conftest import Backend
 from .gradient_error import assert_gradient_close, assert_value_close
 from .inputs import Inputs, make_inputs
-from .losses import CONTRASTIVE, MAIN_CASES, RANKED_LIST, TRIPLET, Loss, Options, case_id, moves_gallery
+from .losses import (
+    ANGULAR,
+    CONTRASTIVE,
+    MAIN_CASES,
+    N_PAIRS,
+    RANKED_LIST,
+    TRIPLET,
+    Loss,
+    Options,
+    case_id,
+    moves_gallery,
+)
 from .tolerances import TOLERANCES
 
 Case = tuple[Loss, Options]
+# Lists of pairs have a length that labels decide, and break the graph.
+LISTED: list[Case] = [
+    (ANGULAR, {"pairs": "all"}),
+    (ANGULAR, {"pairs": "unique", "npairs_weight": 1.0}),
+    (N_PAIRS, {"pairs": "unique"}),
+]
+IN_ONE_GRAPH = [case for case in MAIN_CASES if case not in LISTED]
 Step = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
@@ -57,7 +75,7 @@ def assert_same(compiled: Step, plain: Step, inputs: Inputs, needs: tuple[bool, 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("form", ["self", "two-set"])
-@pytest.mark.parametrize("case", MAIN_CASES, ids=case_id)
+@pytest.mark.parametrize("case", IN_ONE_GRAPH, ids=case_id)
 def test_static(case: Case, form: str, reduction: str, backend: Backend, generator: torch.Generator) -> None:
     loss, options = case
     needs = (True, moves_gallery(options, loss))
@@ -69,7 +87,7 @@ def test_static(case: Case, form: str, reduction: str, backend: Backend, generat
 
 
 @pytest.mark.parametrize("form", ["self", "two-set"])
-@pytest.mark.parametrize("case", MAIN_CASES, ids=case_id)
+@pytest.mark.parametrize("case", IN_ONE_GRAPH, ids=case_id)
 def test_dynamic_batch(case: Case, form: str, backend: Backend, generator: torch.Generator) -> None:
     """Batches of many sizes through one compiled graph."""
     loss, options = case
@@ -90,6 +108,20 @@ def test_dynamic_batch(case: Case, form: str, backend: Backend, generator: torch
         assert_same(compiled, function, inputs, needs)
         after_first = after_first or graphs
     assert graphs == after_first  # the first call may trace twice, to make the options constants
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("form", ["self", "two-set"])
+@pytest.mark.parametrize("case", LISTED, ids=case_id)
+def test_with_breaks(
+    case: Case, form: str, dynamic: bool, backend: Backend, generator: torch.Generator
+) -> None:
+    loss, options = case
+    function = step(loss, options)
+    compiled = torch.compile(function, dynamic=dynamic, backend="aot_eager")
+    for m, n in ((24, 33), (70, 17)):
+        inputs = make_inputs(form, m, n, 8, torch.float32, generator).to(backend.device)
+        assert_same(compiled, function, inputs, (True, True))
 
 
 @pytest.mark.parametrize("loss", [RANKED_LIST, CONTRASTIVE, TRIPLET], ids=case_id)

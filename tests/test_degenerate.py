@@ -228,6 +228,24 @@ def test_a_non_finite_row_makes_the_self_form_nan(
         assert loss(spoiled, **options).isnan()
 
 
+@pytest.mark.parametrize("side", ["query", "gallery"])
+def test_a_non_finite_row_in_symmetric_form(side: str, backend: Backend, generator: torch.Generator) -> None:
+    """It spoils its own number and the whole other side's, whose losses move everything."""
+    leaves = make_inputs("two-set", 70, 90, 8, torch.float32, generator).to(backend.device)
+    assert leaves.gallery is not None
+    (leaves.embeddings if side == "query" else leaves.gallery)[66, 2] = torch.nan
+    leaves = leaves.leaves()
+    value = INFO_NCE(leaves, symmetric=True, reduction="none")
+    bad = torch.zeros(160, dtype=torch.bool)
+    bad[66 if side == "query" else 136] = True
+    bad[slice(70, None) if side == "query" else slice(70)] = True
+    assert torch.equal(value.isnan().cpu(), bad)
+    value.sum().backward()
+    for leaf in leaves.tensors:
+        assert leaf.grad is not None
+        assert leaf.grad.isnan().all()
+
+
 @every_loss
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf], ids=str)
 @pytest.mark.parametrize("side", ["query", "gallery"])

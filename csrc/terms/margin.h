@@ -26,7 +26,7 @@ struct Margin {
   static Margin from(const double* p) { return {p[0]}; }
 
   template <class V>
-  Row<V> start(const V* inputs) const {
+  FR_TERM Row<V> start(const V* inputs) const {
     return {V{}, V{}, V{}, V{}, inputs[0]};
   }
 

@@ -34,7 +34,7 @@ struct MultiSimilarity {
   }
 
   template <class V>
-  Row<V> start(const V* inputs) const {
+  FR_TERM Row<V> start(const V* inputs) const {
     return {{}, {}, inputs[0], inputs[1]};
   }
 

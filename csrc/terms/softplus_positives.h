@@ -27,7 +27,7 @@ struct SoftplusPositives {
   static SoftplusPositives from(const double* p) { return {p[0], p[1]}; }
 
   template <class V>
-  Row<V> start(const V* inputs) const {
+  FR_TERM Row<V> start(const V* inputs) const {
     return {V{}, V{}, inputs[0]};
   }
 
