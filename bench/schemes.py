@@ -9,6 +9,7 @@ from math import ceil
 
 import torch
 
+from fused_rank.gpu.widths import on_chip
 from fused_rank.triton.configs import blocks, tiles
 
 from .roofline import Batch, Cost, Dtype, Gpu, Pipe, Sweep, floor
@@ -93,10 +94,26 @@ def gradient(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[str, C
 
 
 def strip_gradient(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
-    """The alternative for wide D: S once, a strip of C written to L2 and read back for each slice of D."""
+    """The other way, for wide D: S once, a strip of C written to L2 and read back for each slice of D.
+
+    At its best: as if the two kernels overlapped, which `wide_gradient` does not assume.
+    """
     whole = gradient(term, batch, replace(tile, slice=batch.width), costs)
     passes = 1 + ceil(batch.width / tile.slice)
     return replace(whole, name="gradient, strip", l2_bytes=whole.l2_bytes + 4.0 * passes * batch.pairs)
+
+
+def wide_gradient(term: str, batch: Batch, costs: Mapping[str, Cost] = COSTS) -> list[Sweep]:
+    """The same as it ships: coefficients into strips, then strips times rows, one after the other."""
+    tile, pull = tile_of("coefficients", batch), tile_of("strip_pull", batch)
+    slope = _metric(costs) + costs[f"{term} slope"]
+    made = _walk("coefficients", batch, tile, costs, slope, scores=1)
+    slices = ceil(batch.width / pull.slice)
+    multiplied = _walk("strip times rows", batch, pull, costs, costs["split"] * slices, scores=0, products=1)
+    return [
+        replace(made, l2_bytes=made.l2_bytes + 4.0 * batch.pairs),
+        replace(multiplied, l2_bytes=multiplied.l2_bytes + 4.0 * slices * batch.pairs),
+    ]
 
 
 def one_pass(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[str, Cost] = COSTS) -> Sweep:
@@ -146,13 +163,14 @@ def listed(batch: Batch, edges: int) -> Sweep:
 def plan(loss: str, batch: Batch, costs: Mapping[str, Cost] = COSTS) -> list[Sweep]:
     """The sweeps that run for forward and backward of the loss, one after another, with the tiles they ship with."""
     term = loss.split()[0]
-    if loss == "ranked_list query":
-        return [one_pass(term, batch, tile_of("gradient", batch), costs)]
-    if loss in ("ranked_list both", "contrastive"):
-        return [
-            statistics(term, batch, tile_of("statistics", batch), costs),
-            gradient(term, batch, tile_of("gradient", batch), costs),
-        ]
+    if loss in ("ranked_list query", "ranked_list both", "contrastive"):
+        first = statistics(term, batch, tile_of("statistics", batch), costs)
+        if not on_chip(TORCH_DTYPES[batch.dtype], batch.width):
+            return [first, *wide_gradient(term, batch, costs)]
+        slices = tile_of("gradient", batch)
+        if loss == "ranked_list query":
+            return [one_pass(term, batch, slices, costs)]
+        return [first, gradient(term, batch, slices, costs)]
     if loss == "hard":
         return [selection(batch, tile_of("selection", batch), costs), listed(batch, 2 * batch.rows)]
     filled, chunk = tile_of("strip", batch), blocks("rank").shape["POSITIVES"]

@@ -148,6 +148,16 @@ def test_the_query_gradient_needs_no_sweep_before_it() -> None:
     assert sum(plan("ranked_list query", batch)[0].flop.values()) == 3 * batch.product  # S, and C's two parts
 
 
+def test_wide_rows_go_through_strips() -> None:
+    batch = Batch(16384, 512, "fp32")
+    first, made, multiplied = plan("ranked_list query", batch)
+    assert [first.name, made.name, multiplied.name] == ["statistics", "coefficients", "strip times rows"]
+    assert made.flop == multiplied.flop == {"tf32": 3 * batch.product}  # 1u each, and 1u of statistics
+    # columns once a row block of 64; C once written, and read for each of four slices of 128
+    assert made.l2_bytes == batch.bytes * 256 + 4 * batch.pairs
+    assert multiplied.l2_bytes == batch.bytes * 256 + 16 * batch.pairs
+
+
 def test_plans_of_all_triplets_end_in_two_pulls() -> None:
     names = [sweep.name for sweep in plan("all", Batch(4096, 128, "fp32"))]
     assert names == ["strip", "rank", "strip", "coefficients", "strip pull, anchors", "strip pull, others"]

@@ -17,6 +17,7 @@ from .launch import Specialisation, recording
 LIVE_TILE = 64
 STRIP_TILE = 64  # rows and columns of a strip's tile; tiles of its gradient nest inside
 SUM_BLOCK = 128  # rows per program of the kernels that finish rows
+FP32_PRECISION = "FUSED_RANK_FP32_PRECISION"  # environment variable
 _PRECISIONS = ("tf32x3", "ieee", "tf32")
 ALL_REGISTERS = 255  # that a thread can have
 _PROGRAMS = 264  # enough to fill the largest machines twice
@@ -138,11 +139,9 @@ def precision(dtype: torch.dtype, *, exact: bool = False) -> str:
         return "ieee"
     if dtype == torch.float16:
         return "ieee" if torch.version.hip else "tf32"
-    chosen = os.environ.get("FUSED_RANK_FP32_PRECISION", "ieee" if torch.version.hip else "tf32x3")
+    chosen = os.environ.get(FP32_PRECISION, "ieee" if torch.version.hip else "tf32x3")
     if chosen not in _PRECISIONS:
-        raise ValueError(
-            f"FUSED_RANK_FP32_PRECISION: expected one of {', '.join(_PRECISIONS)}, got {chosen!r}"
-        )
+        raise ValueError(f"{FP32_PRECISION}: expected one of {', '.join(_PRECISIONS)}, got {chosen!r}")
     return chosen
 
 

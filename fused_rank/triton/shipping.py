@@ -2,8 +2,10 @@
 that ship.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import torch
 
 from ..ops.schemas import PAIR_INPUTS
 from . import ops as typed_ops
+from .configs import FP32_PRECISION
 
 ops: Any = typed_ops  # called with unpacked arguments, which no checker follows
 
@@ -59,23 +62,44 @@ def calls() -> Iterator[Call]:
             where = f"{form} {str(dtype).removeprefix('torch.')} {width}"
             yield from _pair_calls(where, given)
             yield from _triplet_calls(where, given)
+    yield from _opted_calls()
+
+
+def _opted_calls() -> Iterator[Call]:
+    """fp32 products of the precisions that FUSED_RANK_FP32_PRECISION offers, on one term."""
+    for asked, width in product(("ieee", "tf32"), (128, 512)):
+        x = torch.zeros(320, width)
+        given = (x, torch.zeros(320), None, None)
+        contrastive = _Pair("contrastive", [0.0, 1.0, 2.0])
+
+        def train(asked: str = asked, given: tuple[Any, ...] = given, pair: _Pair = contrastive) -> object:
+            before = os.environ.get(FP32_PRECISION)
+            os.environ[FP32_PRECISION] = asked
+            try:
+                return _train(pair, given)
+            finally:
+                os.environ.pop(FP32_PRECISION)
+                if before is not None:
+                    os.environ[FP32_PRECISION] = before
+
+        yield f"contrastive {asked} self float32 {width}", train
 
 
 def _pair_calls(where: str, given: tuple[Any, ...]) -> Iterator[Call]:
     """The symmetric form compiles to what self form and two-set form do."""
     for pair in _PAIRS:
+        yield f"{pair.term} {pair.fused} {where}", partial(_train, pair, given)
 
-        def train(pair: _Pair = pair) -> object:
-            count = PAIR_INPUTS[pair.term]
-            inputs = torch.zeros(count, len(given[0])) if count else None
-            common = (pair.term, pair.params, pair.metric, True)
-            results, *kept = ops.pair_forward(*given, inputs, *common, pair.fused, False)
-            grads = results[: results.shape[0] // 3]
-            two_set = given[2] is not None and not pair.query_only
-            options = (*common, pair.query_only, False, *kept, True, two_set, inputs is not None)
-            return ops.pair_backward(grads, *given, inputs, *options)
 
-        yield f"{pair.term} {pair.fused} {where}", train
+def _train(pair: _Pair, given: tuple[Any, ...]) -> object:
+    count = PAIR_INPUTS[pair.term]
+    inputs = torch.zeros(count, len(given[0])) if count else None
+    common = (pair.term, pair.params, pair.metric, True)
+    results, *kept = ops.pair_forward(*given, inputs, *common, pair.fused, False)
+    grads = results[: results.shape[0] // 3]
+    two_set = given[2] is not None and not pair.query_only
+    options = (*common, pair.query_only, False, *kept, True, two_set, inputs is not None)
+    return ops.pair_backward(grads, *given, inputs, *options)
 
 
 def _triplet_calls(where: str, given: tuple[Any, ...]) -> Iterator[Call]:

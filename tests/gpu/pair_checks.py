@@ -81,8 +81,11 @@ def run(case: Case, namespace: str, dtype: torch.dtype, *, exact: bool) -> dict[
     return dict(zip(("rows", "grad x", "grad gallery", "grad inputs"), (rows, *grads), strict=True))
 
 
-def check(case: Case, dtype: torch.dtype = torch.float32) -> None:
-    """The kernels agree with fp64, in values row by row and in gradients as a whole; NaN is where NaN should be."""
+def check(case: Case, dtype: torch.dtype = torch.float32, times: float = 1.0) -> None:
+    """The kernels agree with fp64, in values row by row and in gradients as a whole; NaN is where NaN should be.
+
+    `times`: how many times the usual error is allowed.
+    """
     exact = run(case, "fused_rank_eager", dtype, exact=True)
     for name, got in run(case, "fused_rank_triton", dtype, exact=False).items():
         expected = exact[name]
@@ -96,7 +99,7 @@ def check(case: Case, dtype: torch.dtype = torch.float32) -> None:
         else:
             error = (gap.norm() / expected.norm().clamp(min=1e-30)).item()
             allowed = GRADIENT[dtype] if "input" not in name else VALUE
-        assert error <= allowed, f"{case} {name} is off by {error:.1e}"
+        assert error <= times * allowed, f"{case} {name} is off by {error:.1e}"
 
 
 TERMS = {

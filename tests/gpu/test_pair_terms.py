@@ -65,3 +65,13 @@ def test_tight_clusters(form: str, dtype: torch.dtype) -> None:
 def test_wide_tight_clusters() -> None:
     steep = replace(TERMS["contrastive"], params=(0.0, 0.5, 1.0), clusters=5)
     check(replace(steep, shape=(257, 0, 130)))
+
+
+@pytest.mark.parametrize(("precision", "times"), [("ieee", 0.5), ("tf32", 300)])
+def test_precisions_that_are_asked_for(precision: str, times: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSED_RANK_FP32_PRECISION", precision)
+    for case in (TERMS["contrastive"], replace(TERMS["sup_con"], form="two-set", shape=(70, 75, 135))):
+        check(case, times=times)
+    if precision == "tf32":
+        with pytest.raises(AssertionError, match="is off by"):  # ten bits
+            check(TERMS["contrastive"])

@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import io
 import tokenize
+from functools import cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -29,6 +30,11 @@ def normalised(source: str) -> str:
             kept.append(f"{tokenize.tok_name[token.type]} {token.string.strip()}")
             before = token.type
     return "\n".join(kept)
+
+
+@cache
+def text_of(function: FunctionType) -> str:
+    return normalised(inspect.getsource(function))
 
 
 def names_in(code: CodeType) -> set[str]:
@@ -58,7 +64,7 @@ def collect(value: Any, found: dict[str, str]) -> None:
     name = f"{function.__module__}.{function.__qualname__}"
     if name in found:
         return
-    found[name] = normalised(inspect.getsource(function))
+    found[name] = text_of(function)
     scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
     names = names_in(function.__code__)
     for each in sorted(names & scope.keys()):
