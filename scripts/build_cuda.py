@@ -37,7 +37,7 @@ class Nvcc:
     @property
     def home(self) -> Path:
         """The toolkit's folder; `path` may be a script that calls a compiler elsewhere."""
-        command = [self.path, "--dryrun", "-c", "-x", "cu", os.devnull]
+        command = [str(self.path), "--dryrun", "-c", "-x", "cu", os.devnull]
         shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
         top = re.search(r"^#\$ TOP=(.+)$", shown.stdout + shown.stderr, re.M)
         return Path(top[1].strip()).resolve() if top else self.path.resolve().parent.parent

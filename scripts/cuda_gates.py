@@ -36,6 +36,7 @@ def main() -> int:
         print(f"skipped: {missing}")
         return 0
     jobs = [(path, gpu) for path in compiling.sources() for gpu in GPUS.values()]
+    hashes = {path: compiling.source_hash(path) for path in compiling.sources()}
     start = time.monotonic()
 
     def one(job: tuple[Path, Gpu]) -> dict[str, Counts]:
@@ -52,7 +53,7 @@ def main() -> int:
     new = Record(compiling.release(), list(old.reasons))
     failed = 0
     for (path, gpu), kernels in results.items():
-        entry = new.files.setdefault(path.name, Entry(compiling.source_hash(path)))
+        entry = new.files.setdefault(path.name, Entry(hashes[path]))
         for name, counts in kernels.items():
             entry.kernels.setdefault(name, {})[gpu.name] = counts
             for violation in violations(counts, gpu):

@@ -13,7 +13,8 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,15 +121,14 @@ def module() -> Path:
     headers = (Path(pybind11.get_include()), Path(sysconfig.get_paths()["include"]))
     flags = ("-O1", "-DFUSED_RANK_CUDA_ON_CPU", "-fvisibility=hidden")
     binding = Source(HERE / "binding.cpp", flags, includes=headers)
+    made = linked(NAME, ".so", [*kernels("plain"), *emulator(), binding], ("-shared", "-pthread"))
     with locked():
-        objects = compile_all([*kernels("plain"), *emulator(), binding])
-        made = link(NAME, ".so", objects, ["-shared", "-pthread"])
         if not MODULE.exists() or not MODULE.samefile(made):
             partial = MODULE.with_suffix(".partial")
             partial.unlink(missing_ok=True)
             partial.hardlink_to(made)
             partial.replace(MODULE)
-        return MODULE
+    return MODULE
 
 
 def replay(variant: str, csrc: Path = CSRC, edited: frozenset[str] = frozenset()) -> Path:
@@ -136,22 +136,37 @@ def replay(variant: str, csrc: Path = CSRC, edited: frozenset[str] = frozenset()
 
     `edited`: files of kernels that come from another `csrc`. They are linked first, and so are their inline functions.
     """
-    sanitizers = [flag for flag in FLAGS[variant] if flag.startswith("-fsanitize=")]
-    main = Source(HERE / "replay.cpp", ("-O1", "-g1", "-DFUSED_RANK_CUDA_ON_CPU", *sanitizers))
+    main = Source(HERE / "replay.cpp", ("-O1", "-g1", "-DFUSED_RANK_CUDA_ON_CPU", *sanitizers(variant)))
     others = [source for source in kernels(variant) if source.path.name not in edited]
     changed = [source for source in kernels(variant, csrc) if source.path.name in edited]
-    with locked():
-        objects = compile_all([*changed, *others, *emulator(), main])
-        return link(f"replay-{variant}", "", objects, [*sanitizers, "-pthread"])
+    return linked(f"replay-{variant}", "", [*changed, *others, *emulator(), main], sanitizers(variant))
 
 
 def rules(variant: str) -> Path:
     """The program of small kernels that keep or break a rule."""
-    flags = FLAGS[variant]
-    sanitizers = [flag for flag in flags if flag.startswith("-fsanitize=")]
-    with locked():
-        objects = compile_all([Source(HERE / "rules.cpp", (*KERNEL, *flags)), *emulator()])
-        return link(f"rules-{variant}", "", objects, [*sanitizers, "-pthread"])
+    small = Source(HERE / "rules.cpp", (*KERNEL, *FLAGS[variant]))
+    return linked(f"rules-{variant}", "", [small, *emulator()], sanitizers(variant))
+
+
+def sanitizers(variant: str) -> tuple[str, ...]:
+    """Flags that the linker needs too."""
+    return ("-pthread", *(flag for flag in FLAGS[variant] if flag.startswith("-fsanitize=")))
+
+
+def linked(name: str, suffix: str, sources: list[Source], flags: tuple[str, ...]) -> Path:
+    """Named by all that it is made of, so that what is there is right."""
+    objects = [object_of(source) for source in sources]
+    digest = hashlib.sha256(repr([list(map(str, objects)), flags]).encode()).hexdigest()[:16]
+    made = FOLDER / f"{name}.{digest}{suffix}"
+    if not made.exists():
+        with locked():
+            forget_old_files()
+            compile_all(sources)
+            partial = made.with_name(made.name + ".partial")
+            run([compiler()[0], *map(str, objects), *flags, "-o", str(partial)])
+            partial.rename(made)
+    os.utime(made)
+    return made
 
 
 @contextmanager
@@ -162,33 +177,44 @@ def locked() -> Iterator[None]:
         yield
 
 
-def compile_all(sources: Iterable[Source]) -> list[Path]:
-    """In the order given; the largest begin first, so that the cores end together."""
-    given = list(sources)
+def forget_old_files(days: float = 3) -> None:
+    for path in (*FOLDER.glob("*.*"), *FOLDER.glob("objects/*")):
+        if path != MODULE and path.stat().st_mtime < time.time() - 86400 * days:
+            path.unlink()
+
+
+def compile_all(sources: list[Source]) -> None:
+    # the largest begin first, so that the cores end together
+    largest_first = sorted(sources, key=lambda source: -source.path.stat().st_size)
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
-        begun = {
-            source: pool.submit(compiled, source)
-            for source in sorted(given, key=lambda source: -source.path.stat().st_size)
-        }
-        return [begun[source].result() for source in given]
+        list(pool.map(compiled, largest_first))
 
 
 def compiled(source: Source) -> Path:
-    command = [*COMMON, *instruction_set(), *source.flags]
-    key = hashlib.sha256(repr([compiler(), command]).encode())
-    for path in made_of(source):
-        key.update(f"{path.name}\n{path.read_text()}".encode())
-    made = FOLDER / "objects" / f"{source.path.stem}-{key.hexdigest()[:16]}.o"
+    made = object_of(source)
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
         partial = made.with_suffix(".partial")
         includes = [f"-I{folder}" for folder in source.folders]
         includes += [f"-isystem{folder}" for folder in source.includes]
         names = [f"-ffile-prefix-map={source.csrc}=csrc", f"-ffile-prefix-map={ROOT}/="]
-        run([compiler()[0], *command, *includes, *names, "-c", str(source.path), "-o", str(partial)])
+        command = [compiler()[0], *flags_of(source), *includes, *names]
+        run([*command, "-c", str(source.path), "-o", str(partial)])
         partial.rename(made)
     os.utime(made)
     return made
+
+
+def flags_of(source: Source) -> list[str]:
+    return [*COMMON, *instruction_set(), *source.flags]
+
+
+def object_of(source: Source) -> Path:
+    """Where its object is or will be."""
+    key = hashlib.sha256(repr([compiler(), flags_of(source)]).encode())
+    for path in made_of(source):
+        key.update(f"{path.name}\n{path.read_text()}".encode())
+    return FOLDER / "objects" / f"{source.path.stem}-{key.hexdigest()[:16]}.o"
 
 
 def made_of(source: Source) -> list[Path]:
@@ -205,17 +231,6 @@ def made_of(source: Source) -> list[Path]:
             if (place := next(filter(Path.is_file, places), None)) is not None:
                 waiting.append(place.resolve())
     return sorted(found, key=lambda path: path.name)
-
-
-def link(name: str, suffix: str, objects: list[Path], flags: list[str]) -> Path:
-    digest = hashlib.sha256(repr([list(map(str, objects)), flags]).encode()).hexdigest()[:16]
-    made = FOLDER / f"{name}.{digest}{suffix}"
-    if not made.exists():
-        partial = made.with_name(made.name + ".partial")
-        run([compiler()[0], *map(str, objects), *flags, "-o", str(partial)])
-        partial.rename(made)
-    os.utime(made)
-    return made
 
 
 def run(command: list[str]) -> None:
