@@ -9,6 +9,10 @@ TRITON ?= $(if $(filter Linux,$(shell uname)),$(if $(shell nvidia-smi -L 2>/dev/
 # Two processes of one thread each beat one of two; the tests that are about threads set their own.
 PYTEST_ARGS ?= --numprocesses=2 --dist=worksteal
 BENCH_ARGS ?=
+# A CUDA build of torch (5.5 GB), and an environment for it that `make clean` leaves alone.
+CUDA_TORCH ?= torch==2.14.1
+CUDA_VENV ?= .venv-cuda
+CUDA_WHEEL_ARGS ?=
 GATES_ARGS ?=
 CUDA_GATES_ARGS ?=
 
@@ -17,7 +21,7 @@ SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h' 2>/dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 IN_VENV := PATH="$(abspath $(BIN)):$$PATH"
 
-.PHONY: help test gates bench bench-quick build deps dev lint types docs wheel audit smoke clean
+.PHONY: help test gates bench bench-quick build deps dev lint types docs wheel audit smoke cuda-wheel clean
 help:
 	@echo "make test         set up $(VENV), compile, run the tests        (PYTEST_ARGS='-k hard')"
 	@echo "make gates        compile every GPU kernel for every target, without a GPU, and record what it counts"
@@ -25,6 +29,7 @@ help:
 	@echo "make bench-quick  the same at small sizes"
 	@echo "make lint types docs    formatting and lint, type check, every example and link of the documentation"
 	@echo "make wheel audit smoke  build dist/*.whl, inspect it, run it in a fresh environment"
+	@echo "make cuda-wheel   fetch a CUDA build of torch (5.5 GB), build the wheel with CUDA kernels, check it without a GPU"
 	@echo "make clean        remove everything that was built"
 
 test: build
@@ -94,6 +99,11 @@ audit: wheel
 
 smoke: wheel
 	$(BIN)/python scripts/matrix.py dist/*.whl --torch "$(TORCH)"
+
+cuda-wheel: dev
+	@[ -d $(CUDA_VENV) ] || $(PYTHON) -m venv $(CUDA_VENV)
+	$(CUDA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$(CUDA_TORCH)" "setuptools>=77" ninja numpy
+	$(IN_VENV) python scripts/check_cuda_wheel.py $(CUDA_VENV)/bin/python $(CUDA_WHEEL_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info fused_rank/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-Loss = Literal["ranked_list", "contrastive", "triplet"]
+Loss = Literal["ranked_list", "contrastive", "triplet", "sup_con"]
 Kind = Literal["units", "faster", "memory", "gradient", "time of"]
 
 
@@ -130,6 +130,9 @@ _LARGE = (
     Case("contrastive-4096-late", "contrastive", 4096, 512, "late", _SQUARED, more=("pml", *_OTHERS)),
     Case("contrastive-linear-4096-early", "contrastive", 4096, 512, "early", _LINEAR,
          baselines=("eager", "pml"), headline=False),
+    Case("supcon-4096-early", "sup_con", 4096, 512, "early",
+         bars=(units(1.3, 2), faster(3)), baselines=("eager", "pml"), more=_OTHERS),
+    Case("supcon-4096-late", "sup_con", 4096, 512, "late", more=("pml", *_OTHERS), headline=False),
 )
 # fmt: on
 
@@ -142,6 +145,7 @@ _EVERY_LOSS: dict[str, tuple[Loss, dict[str, str]]] = {
     "semihard": ("triplet", _SEMIHARD),
     "all": ("triplet", _ALL),
     "band": ("triplet", _BAND),
+    "supcon": ("sup_con", {}),
 }
 # A small batch must not be slower than the eager oracle either.
 _SMALL = tuple(

@@ -31,11 +31,13 @@ _MODULES = {
     "ranked_list": fused_rank.RankedListLoss,
     "contrastive": fused_rank.ContrastiveLoss,
     "triplet": fused_rank.TripletMarginLoss,
+    "sup_con": fused_rank.SupConLoss,
 }
 _ORACLES: dict[str, Callable[..., Tensor]] = {
     "ranked_list": fused_rank.reference.ranked_list_loss,
     "contrastive": fused_rank.reference.contrastive_loss,
     "triplet": fused_rank.reference.triplet_margin_loss,
+    "sup_con": fused_rank.reference.sup_con_loss,
 }
 
 _EAGER_PEERS: dict[str, LossFunction] = {

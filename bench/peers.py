@@ -26,6 +26,8 @@ def pytorch_metric_learning(loss: str, options: Mapping[str, Any]) -> LossFuncti
             return losses.RankedListLoss(margin=0.4, Tn=10.0, imbalance=0.5, alpha=1.2, distance=distance)
     if loss == "contrastive":
         return losses.ContrastiveLoss(neg_margin=chosen.get("neg_margin", 1.0), distance=distance)
+    if loss == "sup_con":
+        return losses.SupConLoss(**chosen)
     triplet = losses.TripletMarginLoss(margin=0.2, distance=distance)
     if chosen["mining"] == "all":
         return triplet

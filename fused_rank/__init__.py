@@ -12,7 +12,7 @@ torch.Size([64, 32])
 from importlib.metadata import PackageNotFoundError, version
 
 from . import functional, mining, reference, retrieval
-from .losses import ContrastiveLoss, RankedListLoss, TripletMarginLoss
+from .losses import ContrastiveLoss, InfoNCELoss, RankedListLoss, SupConLoss, TripletMarginLoss
 from .ops.dispatch import backends, use_backend
 
 try:
@@ -22,7 +22,9 @@ except PackageNotFoundError:  # a source tree on the path, not installed
 
 __all__ = [
     "ContrastiveLoss",
+    "InfoNCELoss",
     "RankedListLoss",
+    "SupConLoss",
     "TripletMarginLoss",
     "__version__",
     "backends",

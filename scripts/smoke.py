@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 import fused_rank
-from fused_rank import ContrastiveLoss, RankedListLoss, TripletMarginLoss, mining, reference, retrieval
+from fused_rank import (
+    ContrastiveLoss,
+    RankedListLoss,
+    SupConLoss,
+    TripletMarginLoss,
+    mining,
+    reference,
+    retrieval,
+)
 from fused_rank.ops import library
 
 LOSSES: list[tuple[type[torch.nn.Module], Callable[..., Tensor], dict[str, Any]]] = [
@@ -25,6 +33,7 @@ LOSSES: list[tuple[type[torch.nn.Module], Callable[..., Tensor], dict[str, Any]]
     (RankedListLoss, reference.ranked_list_loss, {"gradient": "exact"}),
     (ContrastiveLoss, reference.contrastive_loss, {}),
     (ContrastiveLoss, reference.contrastive_loss, {"power": 1, "reduction": "mean_active"}),
+    (SupConLoss, reference.sup_con_loss, {}),
     *(
         (TripletMarginLoss, reference.triplet_margin_loss, {"mining": mined, "soft_margin": soft})
         for mined in ("semihard", "hard", "all", "semihard_all")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -18,24 +20,62 @@ from .oracle import Rows
 
 Options = dict[str, Any]
 
+DISTANCES: list[Options] = [
+    {"metric": "euclidean", "normalize": True},
+    {"metric": "euclidean", "normalize": False},
+    {"metric": "sqeuclidean", "normalize": True},
+    {"metric": "sqeuclidean", "normalize": False},
+    {"metric": "cosine", "normalize": True},
+]
+COSINE: list[Options] = [{"metric": "cosine", "normalize": True}]
+
 
 @dataclass(frozen=True)
 class Loss:
+    """A loss with everything that tests call it by.
+
+    `geometries` are the distances it can be of, whether or not it lets the caller choose; `forms` those that it
+    has. A test that asks for another geometry or form skips.
+    """
+
     name: str
     module: type[nn.Module]
     function: Callable[..., Tensor]
     reference: Callable[..., Tensor]
     rows: Callable[..., Rows]
     options: list[Options] = field(repr=False)
+    geometries: list[Options] = field(repr=False, default_factory=lambda: DISTANCES)
+    forms: tuple[str, ...] = field(repr=False, default=("self", "two-set", "plain"))
+
+    def has(self, **geometry: Any) -> bool:
+        return any(geometry.items() <= one.items() for one in self.geometries)
+
+    def geometry(self, **wanted: Any) -> Options:
+        """The options that ask for a metric, a normalisation or both: none where the loss has no choice."""
+        if not self.has(**wanted):
+            pytest.skip(f"{self} has no {wanted}")
+        names = inspect.signature(self.function).parameters
+        return {name: value for name, value in wanted.items() if name in names}
+
+    def admit(self, inputs: Inputs) -> None:
+        if inputs.gallery is None and "self" not in self.forms:
+            pytest.skip(f"{self} compares two sets")
+
+    def reported(self, options: Options, inputs: Inputs) -> int:
+        """How many rows have a loss."""
+        return len(inputs.tensors[0]) + (len(inputs.tensors[-1]) if options.get("symmetric") else 0)
 
     def __call__(self, inputs: Inputs, **options: Any) -> Tensor:
+        self.admit(inputs)
         value: Tensor = self.module(**options)(inputs.embeddings, inputs.labels, **inputs.keywords)
         return value
 
     def eager(self, inputs: Inputs, **options: Any) -> Tensor:
+        self.admit(inputs)
         return self.reference(inputs.embeddings, inputs.labels, **inputs.keywords, **options)
 
     def oracle(self, inputs: Inputs, **options: Any) -> Rows:
+        self.admit(inputs)
         return self.rows(inputs.embeddings, inputs.labels, inputs.gallery, inputs.gallery_labels, **options)
 
     def __str__(self) -> str:
@@ -101,7 +141,32 @@ TRIPLET = Loss(
     ],
 )
 
-LOSSES = [RANKED_LIST, CONTRASTIVE, TRIPLET]
+SUP_CON = Loss(
+    "sup_con",
+    fused_rank.SupConLoss,
+    functional.sup_con_loss,
+    reference.sup_con_loss,
+    oracle.sup_con,
+    [{}, {"temperature": 1.0}],
+    COSINE,
+)
+
+INFO_NCE = Loss(
+    "info_nce",
+    fused_rank.InfoNCELoss,
+    functional.info_nce_loss,
+    reference.info_nce_loss,
+    oracle.info_nce,
+    [
+        {},
+        {"symmetric": True},
+        {"temperature": 0.5, "symmetric": True},
+    ],
+    COSINE,
+    ("two-set", "plain"),
+)
+
+LOSSES = [RANKED_LIST, CONTRASTIVE, TRIPLET, SUP_CON, INFO_NCE]
 
 # The first options of each loss and of each of its code paths, for tests that cross them with something else.
 MAIN_CASES = [
@@ -115,6 +180,9 @@ MAIN_CASES = [
     (TRIPLET, {"mining": "all"}),
     (TRIPLET, {"mining": "all", "soft_margin": True}),
     (TRIPLET, {"mining": "semihard_all"}),
+    (SUP_CON, {}),
+    (SUP_CON, {"temperature": 0.015}),  # beyond a fixed shift
+    (INFO_NCE, {}),
 ]
 
 

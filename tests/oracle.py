@@ -189,6 +189,52 @@ def triplet_margin(
     return Rows(torch.stack(sums)[None], *numbers, torch.stack(gaps).detach())
 
 
+def softmax_row(positive: Tensor, negative: Tensor) -> Tensor:
+    """log Σ exp over both − mean of the positives' logits, written so that autograd cancels no 1 − softmax."""
+    if not len(positive):
+        return positive.sum() + 0 * negative.sum()
+    uneven = positive.logsumexp(0) - positive.mean()
+    if not len(negative):
+        return uneven
+    gap = negative.logsumexp(0) - positive.logsumexp(0)
+    return uneven + torch.nn.functional.softplus(gap, threshold=50)
+
+
+def sup_con(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    *,
+    temperature: float = 0.1,
+) -> Rows:
+    y = x if gallery is None else gallery
+    same, other = pairs(labels, gallery_labels, len(x), len(y), gallery is None)
+    logits = -distances(x, y, "cosine") / temperature
+    losses = [softmax_row(row[p], row[n]) for row, p, n in zip(logits, same, other, strict=True)]
+    sums = torch.stack(losses)[None]
+    never = sums.new_full((len(x),), torch.inf)
+    return Rows(sums, same.any(1)[None].to(sums), (sums > 0).to(sums), never)
+
+
+def info_nce(
+    x: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor,
+    gallery_labels: Tensor | None,
+    *,
+    temperature: float = 0.07,
+    symmetric: bool = False,
+) -> Rows:
+    there = sup_con(x, labels, gallery, gallery_labels, temperature=temperature)
+    if not symmetric:
+        return there
+    back = sup_con(gallery, gallery_labels, x, labels, temperature=temperature)
+    return Rows(
+        *(torch.cat(both, -1) for both in zip(vars(there).values(), vars(back).values(), strict=True))
+    )
+
+
 @dataclass
 class Mined:
     """One anchor's triplets: distances to positive and negative, the mean's count, the choices' gaps."""
@@ -236,4 +282,10 @@ def mine_semihard_all(positive: Tensor, negative: Tensor, margin: float) -> Mine
 
 
 MINERS = {"hard": mine_hard, "semihard": mine_semihard, "all": mine_all, "semihard_all": mine_semihard_all}
-LOSSES = {"ranked_list": ranked_list, "contrastive": contrastive, "triplet": triplet_margin}
+LOSSES = {
+    "ranked_list": ranked_list,
+    "contrastive": contrastive,
+    "triplet": triplet_margin,
+    "sup_con": sup_con,
+    "info_nce": info_nce,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -107,6 +108,7 @@ def refused(call: Callable[[], object], error: Error | tuple[Error, ...], words:
     assert not missing, f"{message!r} does not speak of {missing}"
 
 
+BY_NAME = {loss.name: loss for loss in LOSSES}
 OPTIONS: list[tuple[str, dict[str, Any], list[str]]] = [
     (loss, {option: value}, [option, str(value)])
     for loss, options in {
@@ -123,10 +125,12 @@ OPTIONS: list[tuple[str, dict[str, Any], list[str]]] = [
         },
         "contrastive": {"pos_margin": -0.1, "neg_margin": -1.0, "power": 3},
         "triplet": {"margin": -0.2, "mining": "semi-hard"},
+        "sup_con": {"temperature": 0.0},
+        "info_nce": {"temperature": -1.0},
     }.items()
     for option, value in {**options, "metric": "manhattan", "reduction": "average"}.items()
+    if option in signature(BY_NAME[loss].function).parameters
 ]
-BY_NAME = {loss.name: loss for loss in LOSSES}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,14 @@ def test_options(name: str, options: dict[str, Any], words: list[str], backend: 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
 @pytest.mark.parametrize(
-    ("name", "option"), [("ranked_list", "alpha"), ("contrastive", "neg_margin"), ("triplet", "margin")]
+    ("name", "option"),
+    [
+        ("ranked_list", "alpha"),
+        ("contrastive", "neg_margin"),
+        ("triplet", "margin"),
+        ("sup_con", "temperature"),
+        ("info_nce", "temperature"),
+    ],
 )
 def test_non_finite_options(name: str, option: str, value: float, backend: Backend) -> None:
     refused(lambda: BY_NAME[name].module(**{option: value}), ValueError, [option, str(value)])

@@ -36,18 +36,11 @@ SHAPES = [
     (513, 65, 16),
     (64, 513, 33),
 ]
-METRICS = [
-    ("euclidean", True),
-    ("euclidean", False),
-    ("sqeuclidean", True),
-    ("sqeuclidean", False),
-    ("cosine", True),
-]
 
 
 def sensible(loss: Loss, combo: Combo) -> bool:
     """In one dimension unit rows are ±1, all ties, and a triplet's gradients cancel: test_degenerate.py has those."""
-    return combo["shape"][2] > 1 or (loss is not TRIPLET and not combo["metric"][1])
+    return combo["shape"][2] > 1 or (loss is not TRIPLET and not combo["geometry"]["normalize"])
 
 
 CASES = [
@@ -58,8 +51,8 @@ CASES = [
             "shape": SHAPES,
             "options": loss.options,
             "dtype": list(TOLERANCES),
-            "form": ["self", "two-set", "plain"],
-            "metric": METRICS,
+            "form": loss.forms,
+            "geometry": loss.geometries,
         },
         partial(sensible, loss),
     )
@@ -69,7 +62,7 @@ CASES = [
 def name(case: tuple[Loss, Combo]) -> str:
     loss, combo = case
     m, n, d = combo["shape"]
-    metric, normalize = combo["metric"]
+    metric, normalize = combo["geometry"].values()
     dtype = str(combo["dtype"]).removeprefix("torch.")
     rows = f"{combo['form']}-{m}x{n}x{d}-{metric}{'-unit' * normalize}-{dtype}"
     return f"{loss}-{options_id(combo['options'])}-{rows}"
@@ -78,8 +71,8 @@ def name(case: tuple[Loss, Combo]) -> str:
 @pytest.mark.parametrize("case", CASES, ids=name)
 def test_losses_and_gradients(case: tuple[Loss, Combo], backend: Backend, generator: torch.Generator) -> None:
     loss, combo = case
-    metric, normalize = combo["metric"]
     inputs = make_inputs(combo["form"], *combo["shape"], combo["dtype"], generator)
-    options = {**combo["options"], "metric": metric, "normalize": normalize}
-    upstream: Tensor = torch.randn(combo["shape"][0], generator=generator, dtype=torch.float64)
+    options = {**combo["options"], **loss.geometry(**combo["geometry"])}
+    rows = loss.reported(options, inputs)
+    upstream: Tensor = torch.randn(rows, generator=generator, dtype=torch.float64)
     check_against_oracle(loss, options, inputs, upstream, backend.device)

@@ -11,7 +11,18 @@ from torch import Tensor
 from .checks import check_against_oracle, relaxed
 from .conftest import Backend
 from .inputs import Inputs, embed, make_inputs
-from .losses import LOSSES, MAIN_CASES, RANKED_LIST, TRIPLET, Loss, Options, case_id, moves_gallery
+from .losses import (
+    INFO_NCE,
+    LOSSES,
+    MAIN_CASES,
+    RANKED_LIST,
+    SUP_CON,
+    TRIPLET,
+    Loss,
+    Options,
+    case_id,
+    moves_gallery,
+)
 from .tolerances import TOLERANCES
 
 Case = tuple[Loss, Options]
@@ -125,6 +136,28 @@ def test_temperatures(
     check_against_oracle(RANKED_LIST, options, inputs, upstream, backend.device, tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=case_id)
+@pytest.mark.parametrize("form", ["self", "two-set", "plain"])
+@pytest.mark.parametrize("temperature", [0.02, 0.01, 1e-3])
+@pytest.mark.parametrize("case", [(SUP_CON, {}), (INFO_NCE, {"symmetric": True})], ids=case_id)
+def test_sharp_softmax(
+    case: Case,
+    temperature: float,
+    form: str,
+    dtype: torch.dtype,
+    backend: Backend,
+    generator: torch.Generator,
+) -> None:
+    """Logits up to ±1000, whose exponentials no float holds."""
+    loss, options = case
+    options = {**options, "temperature": temperature}
+    inputs = make_inputs(form, 130, 70, 8, dtype, generator)
+    upstream = torch.rand(loss.reported(options, inputs), generator=generator, dtype=torch.float64)
+    tolerance = relaxed(TOLERANCES[dtype], 0.2 / temperature)  # a distance's rounding over the temperature
+    tolerance = replace(tolerance, atol=tolerance.atol * 0.2 / temperature)
+    check_against_oracle(loss, options, inputs, upstream, backend.device, tolerance)
+
+
 @every_loss
 @pytest.mark.parametrize("normalize", [True, False], ids=["unit", "raw"])
 def test_zero_rows(case: Case, normalize: bool, backend: Backend, generator: torch.Generator) -> None:
@@ -135,7 +168,13 @@ def test_zero_rows(case: Case, normalize: bool, backend: Backend, generator: tor
     upstream = torch.rand(70, generator=generator, dtype=torch.float64)
     tolerance = replace(TOLERANCES[torch.float64], gap=-1.0 if loss is not TRIPLET else 1e-10)
     check_against_oracle(
-        loss, {**options, "normalize": normalize}, inputs, upstream, backend.device, tolerance, decided=0.1
+        loss,
+        {**options, **loss.geometry(normalize=normalize)},
+        inputs,
+        upstream,
+        backend.device,
+        tolerance,
+        decided=0.1,
     )
 
 
@@ -147,8 +186,9 @@ def test_width_one(case: Case, dtype: torch.dtype, backend: Backend, generator: 
     labels = torch.randint(0, 9, (40,), generator=generator)
     inputs = Inputs(embed(labels, 1, generator).to(dtype), labels)
     truth, ours = inputs.oracle(), inputs.to(backend.device).leaves()
-    rows = loss.oracle(truth, **options, normalize=False)
-    value = loss(ours, **options, normalize=False, reduction="none")
+    options = {**options, **loss.geometry(normalize=False)}
+    rows = loss.oracle(truth, **options)
+    value = loss(ours, **options, reduction="none")
     clear = rows.gap > TOLERANCES[dtype].gap
     rows.reduce("none").backward(clear.double())
     value.backward(clear.to(value))
@@ -186,6 +226,24 @@ def test_a_non_finite_row_makes_the_self_form_nan(
         spoiled.embeddings[row, 3] = bad
         assert loss(spoiled, **options, reduction="none").isnan().all()
         assert loss(spoiled, **options).isnan()
+
+
+@pytest.mark.parametrize("side", ["query", "gallery"])
+def test_a_non_finite_row_in_symmetric_form(side: str, backend: Backend, generator: torch.Generator) -> None:
+    """It spoils its own number and the whole other side's, whose losses move everything."""
+    leaves = make_inputs("two-set", 70, 90, 8, torch.float32, generator).to(backend.device)
+    assert leaves.gallery is not None
+    (leaves.embeddings if side == "query" else leaves.gallery)[66, 2] = torch.nan
+    leaves = leaves.leaves()
+    value = INFO_NCE(leaves, symmetric=True, reduction="none")
+    bad = torch.zeros(160, dtype=torch.bool)
+    bad[66 if side == "query" else 136] = True
+    bad[slice(70, None) if side == "query" else slice(70)] = True
+    assert torch.equal(value.isnan().cpu(), bad)
+    value.sum().backward()
+    for leaf in leaves.tensors:
+        assert leaf.grad is not None
+        assert leaf.grad.isnan().all()
 
 
 @every_loss

@@ -25,9 +25,10 @@ def test_function_and_module_agree(
 ) -> None:
     inputs = make_inputs(form, 30, 40, 6, torch.float32, generator).to(backend.device)
     for options in loss.options:
-        given = {**options, "reduction": reduction, "metric": "cosine"}
+        given = {**options, "reduction": reduction, **loss.geometry(metric="cosine")}
+        by_module = loss(inputs, **given)
         by_function = loss.function(inputs.embeddings, inputs.labels, **inputs.keywords, **given)
-        assert torch.equal(by_function, loss(inputs, **given))
+        assert torch.equal(by_function, by_module)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=case_id)
@@ -43,10 +44,11 @@ def test_function_module_and_reference_have_the_same_options_and_defaults(loss: 
 @pytest.mark.parametrize("loss", LOSSES, ids=case_id)
 def test_modules_tell_their_options(loss: Loss) -> None:
     """Nothing to learn, and a repr that says what it is."""
-    module = loss.module(metric="cosine", reduction="sum")
+    geometry = loss.geometry(metric="cosine")
+    module = loss.module(**geometry, reduction="sum")
     assert not list(module.parameters())
     assert not module.state_dict()
-    assert "cosine" in repr(module)
+    assert all(str(value) in repr(module) for value in geometry.values())
     assert "sum" in repr(module)
 
 

@@ -9,7 +9,7 @@ from torch.autograd.gradcheck import GradcheckError
 
 from .conftest import Backend
 from .inputs import Inputs, make_inputs
-from .losses import CONTRASTIVE, RANKED_LIST, TRIPLET, Loss, Options, case_id
+from .losses import CONTRASTIVE, INFO_NCE, RANKED_LIST, SUP_CON, TRIPLET, Loss, Options, case_id
 
 FLAT = {"temperature_neg": 0.0, "temperature_pos": 0.0}  # weights are constants then, detached or not
 
@@ -26,6 +26,10 @@ DERIVATIVES: list[tuple[Loss, Options]] = [
         (TRIPLET, {"mining": mining, "soft_margin": True})
         for mining in ("semihard", "hard", "all", "semihard_all")
     ),
+    (SUP_CON, {}),
+    (SUP_CON, {"temperature": 0.01}),
+    (INFO_NCE, {"symmetric": True}),
+    (INFO_NCE, {"symmetric": True, "temperature": 0.01}),
 ]
 STEP = 1e-6
 
@@ -52,7 +56,7 @@ def test_gradient_is_the_derivative(
 ) -> None:
     loss, options = case
     inputs = make_inputs(form, 9, 7, 5, torch.float64, generator, per_class=3).to(backend.device)
-    check(loss, {**options, "metric": metric, "normalize": metric != "sqeuclidean"}, inputs)
+    check(loss, {**options, **loss.geometry(metric=metric, normalize=metric != "sqeuclidean")}, inputs)
 
 
 @pytest.mark.parametrize("options", [FLAT, {**FLAT, "positive_mean": "all", "eps": 0.1}], ids=case_id)

@@ -14,7 +14,7 @@ from fused_rank import retrieval
 from .checks import check_against_oracle, relaxed
 from .conftest import Backend
 from .inputs import Inputs, embed
-from .losses import CONTRASTIVE, MAIN_CASES, RANKED_LIST, TRIPLET, Loss, Options, case_id
+from .losses import CONTRASTIVE, MAIN_CASES, RANKED_LIST, SUP_CON, TRIPLET, Loss, Options, case_id
 from .tolerances import TOLERANCES, Tolerance
 
 Case = tuple[Loss, Options]
@@ -56,6 +56,7 @@ COLLAPSED = [
     (CONTRASTIVE, {}),
     (TRIPLET, {"mining": "all", "soft_margin": True}),
     (TRIPLET, {"mining": "all"}),
+    (SUP_CON, {}),
 ]
 
 
@@ -74,7 +75,7 @@ def test_collapsed(
     if normalize and backend.name == "eager":
         # It rounds each row to 6e-8 as it normalises: directions between rows `width` apart are not known better.
         tolerance = relaxed(FLOAT, max(1.0, 5e-8 / width / FLOAT.relative_l2))
-    options = {**options, "normalize": normalize}
+    options = {**options, **loss.geometry(normalize=normalize)}
     check_against_oracle(
         loss, options, inputs, upstream(130, generator), backend.device, no_gap(tolerance, -1.0)
     )
@@ -91,7 +92,7 @@ def test_near_duplicates(case: Case, apart: float, backend: Backend, generator: 
     inputs = Inputs(x.float(), torch.cat([labels, torch.arange(60) + 1000]))
     check_against_oracle(
         loss,
-        {**options, "normalize": False},
+        {**options, **loss.geometry(normalize=False)},
         inputs,
         upstream(180, generator),
         backend.device,
@@ -112,7 +113,7 @@ def test_exact_duplicates(
     inputs = Inputs(base.repeat(3, 1), torch.cat([torch.arange(40).repeat(2), torch.arange(40) + 500]))
     check_against_oracle(
         loss,
-        {**options, "normalize": normalize},
+        {**options, **loss.geometry(normalize=normalize)},
         inputs,
         upstream(120, generator),
         backend.device,
@@ -126,9 +127,10 @@ def test_all_rows_equal(case: Case, metric: str, backend: Backend) -> None:
     loss, options = case
     row = torch.tensor([[0.3, -1.7, 0.9, 0.1, 2.2]])
     inputs = Inputs(row.repeat(70, 1), torch.arange(70) % 9).to(backend.device).leaves()
-    value = loss(inputs, **options, metric=metric, reduction="none")
+    options = {**options, **loss.geometry(metric=metric)}
+    value = loss(inputs, **options, reduction="none")
     value.sum().backward()
-    expected = loss.oracle(inputs.oracle(), **options, metric=metric).reduce("none")
+    expected = loss.oracle(inputs.oracle(), **options).reduce("none")
     torch.testing.assert_close(value.double().cpu(), expected, rtol=1e-6, atol=1e-6)
     assert inputs.embeddings.grad is not None
     assert inputs.embeddings.grad.abs().max() <= (0 if metric == "euclidean" else 1e-5)
@@ -152,7 +154,7 @@ def test_norms(
         **options,
         **{name: value * unit for name, value in thresholds.items() if name in names},
         **{name: value / unit for name, value in steepness.items() if name in names},
-        "normalize": normalize,
+        **loss.geometry(normalize=normalize),
     }
     tolerance = replace(FLOAT, gap=FLOAT.gap * unit, atol=FLOAT.atol * unit ** options.get("power", 2))
     check_against_oracle(

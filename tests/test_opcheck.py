@@ -97,6 +97,39 @@ def test_pair_operators(
         )
 
 
+@pytest.mark.parametrize("form", ["self", "two-set", "plain", "two-set symmetric", "plain symmetric"])
+@dtypes
+@pytest.mark.parametrize(
+    ("term", "params", "metric", "inputs"),
+    [
+        ("sup_con", [-10.0], "cosine", 0),
+        ("sup_con", [1.0], "dot", 0),
+        ("negatives_lse", [-10.0, 10.0], "cosine", 0),
+        ("softplus_positives", [-10.0, 10.0], "cosine", 1),
+    ],
+)
+def test_softmax_operators(
+    term: str,
+    params: list[float],
+    metric: str,
+    inputs: int,
+    form: str,
+    dtype: torch.dtype,
+    backend: Backend,
+    generator: torch.Generator,
+) -> None:
+    symmetric = form.endswith("symmetric")
+    given = data(form.split()[0], dtype, generator, backend.device)
+    count = 70 + (len(given[2]) if symmetric else 0)  # type: ignore[arg-type]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    own = torch.randn(inputs, count, generator=generator, dtype=wide).to(backend.device) if inputs else None
+    rows, *kept = check(backend, "pair_forward", *given, own, term, params, metric, False, "none", symmetric)
+    assert rows.shape == (3, count)
+    options = (own, term, params, metric, False, False, symmetric)
+    for needs in ((True, True, True), (True, False, False), (False, True, False), (False, False, True)):
+        check(backend, "pair_backward", torch.ones_like(rows[:1]), *given, *options, *kept, *needs)
+
+
 @forms
 @dtypes
 @pytest.mark.parametrize("mining", ["hard", "semihard", "all", "semihard_all"])

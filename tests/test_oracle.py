@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import exp, log1p
+from math import exp, log, log1p
 
 import pytest
 import torch
 
-from .oracle import Rows, contrastive, distances, ranked_list, triplet_margin, unit
+from .oracle import Rows, contrastive, distances, info_nce, ranked_list, sup_con, triplet_margin, unit
 
 #        0    1    2    3    4
 LINE = [0.0, 1.0, 3.0, 4.5, 4.75]
@@ -91,6 +91,21 @@ def test_all_and_band() -> None:
 def test_soft_margin() -> None:
     rows = triplet_margin(X, LABELS, None, None, margin=1.0, mining="hard", soft_margin=True, normalize=False)
     assert rows.sums[0, 2].item() == pytest.approx(log1p(exp(0.75)))
+
+
+def test_softmax_losses() -> None:
+    angles = torch.tensor([0.0, 60.0, 90.0, 180.0], dtype=torch.float64).deg2rad()  # the last has no positive
+    x = torch.stack([angles.cos(), angles.sin()], 1)
+    labels = torch.tensor([0, 0, 0, 1])
+    rows = sup_con(x, labels, None, None, temperature=0.5)
+    first, third = [1.0, 0.0, -2.0], [0.0, 3**0.5, 0.0]  # cosines over the temperature
+    expected = [log(sum(map(exp, logits))) - sum(logits[:2]) / 2 for logits in (first, third)]
+    assert rows.sums[0, [0, 2]].tolist() == pytest.approx(expected)
+    assert rows.sums[0, 3] == 0
+    assert rows.counts.tolist() == [[1, 1, 1, 0]]
+    there, back = (info_nce(x[a], None, x[b], None) for a, b in (([0, 1], [1, 3]), ([1, 3], [0, 1])))
+    both = info_nce(x[[0, 1]], None, x[[1, 3]], None, symmetric=True)
+    assert both.sums[0].tolist() == pytest.approx([*there.sums[0].tolist(), *back.sums[0].tolist()])
 
 
 def test_unit_and_distances() -> None:

@@ -17,7 +17,7 @@ from . import oracle
 from .conftest import Backend
 from .gradient_error import assert_gradient_close, assert_value_close
 from .inputs import Inputs, make_inputs
-from .losses import case_id
+from .pairwise import Combo, pairwise
 from .tolerances import TOLERANCES
 
 Row = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -67,26 +67,34 @@ def dense(inputs: Inputs, level: Tensor, row: Row, metric: str, normalize: bool,
     return torch.cat(parts)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=case_id)
-@pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot", "dot of unit rows"])
-@pytest.mark.parametrize("form", ["self", "two-set", "plain", "two-set symmetric", "plain symmetric"])
-@pytest.mark.parametrize("shape", [(7, 70, 16), (70, 133, 9), (300, 129, 33)], ids=str)
-@pytest.mark.parametrize("term", TERMS)
-def test_against_autograd(
-    term: str,
-    shape: tuple[int, int, int],
-    form: str,
-    metric: str,
-    dtype: torch.dtype,
-    backend: Backend,
-    generator: torch.Generator,
-) -> None:
+CASES = [
+    (term, combo)
+    for term in TERMS
+    for combo in pairwise(
+        {
+            "shape": [(7, 70, 16), (70, 133, 9), (300, 129, 33)],
+            "form": ["self", "two-set", "plain", "two-set symmetric", "plain symmetric"],
+            "metric": ["cosine", "euclidean", "dot", "dot of unit rows"],
+            "dtype": [torch.float64, torch.float32, torch.bfloat16],
+        }
+    )
+]
+
+
+def name(case: tuple[str, Combo]) -> str:
+    return "-".join((case[0], *(str(value).removeprefix("torch.") for value in case[1].values())))
+
+
+@pytest.mark.parametrize("case", CASES, ids=name)
+def test_against_autograd(case: tuple[str, Combo], backend: Backend, generator: torch.Generator) -> None:
+    term, combo = case
+    form, metric, dtype = combo["form"], combo["metric"], combo["dtype"]
     served = BACKENDS[backend.name].dtypes
     if served is not None and dtype not in served:
         pytest.skip(f"{backend.name} does not serve {dtype}")
     symmetric, normalize = form.endswith("symmetric"), metric != "dot"
     metric = metric.split()[0]
-    inputs = make_inputs(form.split()[0], *shape, dtype, generator)
+    inputs = make_inputs(form.split()[0], *combo["shape"], dtype, generator)
     if inputs.labels is not None:  # every row has a negative
         inputs = replace(inputs, labels=inputs.labels.clone())
         inputs.labels[0] = -999  # type: ignore[index]
@@ -105,7 +113,7 @@ def test_against_autograd(
         ours.labels,
         ours.gallery,
         ours.gallery_labels,
-        metric,  # type: ignore[arg-type]
+        metric,
         normalize,
         own_level[None] if term == "softplus_positives" else None,
         symmetric,

@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fused_rank import ContrastiveLoss, RankedListLoss, TripletMarginLoss, functional
+from fused_rank import (
+    ContrastiveLoss,
+    InfoNCELoss,
+    RankedListLoss,
+    SupConLoss,
+    TripletMarginLoss,
+    functional,
+)
 
 from .conftest import Backend
 from .gradient_error import assert_gradient_close, assert_value_close
@@ -100,6 +107,46 @@ def test_pytorch_metric_learning(
     gallery = {} if form == "self" else {"ref_emb": other.gallery, "ref_labels": other.gallery_labels}
     expected = theirs(other.embeddings, other.labels, **gallery)
     agree(value, expected, mine, other)
+
+
+# Losses of cosine similarity, with pytorch-metric-learning's defaults and without.
+SOFTMAX: dict[str, tuple[nn.Module, nn.Module]] = {
+    "supervised contrastive": (SupConLoss(), losses.SupConLoss()),
+    "supervised contrastive, another temperature": (SupConLoss(0.5), losses.SupConLoss(0.5)),
+}
+
+
+@pytest.mark.parametrize("form", ["self", "two-set"])
+@pytest.mark.parametrize("pair", SOFTMAX)
+def test_softmax_losses(pair: str, form: str, backend: Backend, generator: torch.Generator) -> None:
+    ours, theirs = SOFTMAX[pair]
+    inputs = make_inputs(form, B, 45, 12, torch.float64, generator)
+    mine, other = inputs.to(backend.device).leaves(), inputs.leaves()
+    gallery = {} if form == "self" else {"ref_emb": other.gallery, "ref_labels": other.gallery_labels}
+    value = ours(mine.embeddings, mine.labels, **mine.keywords)
+    agree(value, theirs(other.embeddings, other.labels, **gallery), mine, other)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_info_nce(symmetric: bool, backend: Backend, generator: torch.Generator) -> None:
+    """Cross-entropy over the similarities, one way or (CLIP) the mean of both."""
+    inputs = make_inputs("plain", B, B, 12, torch.float64, generator)
+    mine, other = inputs.to(backend.device).leaves(), inputs.leaves()
+    x, y = (nn.functional.normalize(t) for t in other.tensors)
+    logits, own = x @ y.t() / 0.07, torch.arange(B)
+    expected = nn.functional.cross_entropy(logits, own)
+    if symmetric:
+        expected = (expected + nn.functional.cross_entropy(logits.t(), own)) / 2
+    agree(InfoNCELoss(symmetric=symmetric)(mine.embeddings, gallery=mine.gallery), expected, mine, other)
+
+
+def test_info_nce_of_pytorch_metric_learning(backend: Backend, generator: torch.Generator) -> None:
+    """Its NTXentLoss is InfoNCE where each query has one positive."""
+    inputs = make_inputs("plain", B, B, 12, torch.float64, generator)
+    mine, other = inputs.to(backend.device).leaves(), inputs.leaves()
+    own = torch.arange(B)
+    expected = losses.NTXentLoss()(other.embeddings, own, ref_emb=other.gallery, ref_labels=own.clone())
+    agree(InfoNCELoss()(mine.embeddings, gallery=mine.gallery), expected, mine, other)
 
 
 @pytest.mark.parametrize("normalize", [True, False], ids=["unit", "raw"])

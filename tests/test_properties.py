@@ -92,7 +92,7 @@ def test_relabelling_changes_nothing(
 @given(inputs=batches(), scale=st.floats(1e-3, 1e3))
 def test_normalised_losses_ignore_scale(case: Case, backend: Backend, inputs: Inputs, scale: float) -> None:
     scaled = replace(inputs, embeddings=inputs.embeddings * scale)
-    close_where_clear(case, {"normalize": True}, inputs, scaled, backend)
+    close_where_clear(case, case[0].geometry(normalize=True), inputs, scaled, backend)
 
 
 @every_loss
@@ -101,7 +101,7 @@ def test_normalised_losses_ignore_scale(case: Case, backend: Backend, inputs: In
 def test_distances_ignore_translation(case: Case, backend: Backend, inputs: Inputs, size: float) -> None:
     assert inputs.gallery is not None
     moved = replace(inputs, embeddings=inputs.embeddings + size, gallery=inputs.gallery + size)
-    close_where_clear(case, {"normalize": False}, inputs, moved, backend)
+    close_where_clear(case, case[0].geometry(metric="euclidean", normalize=False), inputs, moved, backend)
 
 
 @every_loss
@@ -115,7 +115,8 @@ def test_distances_ignore_rotation(
     generator = torch.Generator().manual_seed(seed)
     turn, _ = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64))
     moved = replace(inputs, embeddings=inputs.embeddings @ turn, gallery=inputs.gallery @ turn)
-    close_where_clear(case, {"normalize": normalize}, inputs, moved, backend)
+    geometry = case[0].geometry(normalize=normalize) if case[0].has(normalize=normalize) else {}
+    close_where_clear(case, geometry, inputs, moved, backend)
 
 
 def close_where_clear(case: Case, more: Options, first: Inputs, second: Inputs, backend: Backend) -> None:
@@ -150,10 +151,11 @@ def test_self_form_is_two_set_form_without_the_diagonal(case: Case, backend: Bac
 def test_both_sides_move_alike(backend: Backend, inputs: Inputs) -> None:
     """Distances only see differences: without normalising, all gradients together sum to zero."""
     for loss, options in MAIN_CASES:
-        if not moves_gallery(options, loss):
+        raw = {"metric": "euclidean", "normalize": False}
+        if not moves_gallery(options, loss) or not loss.has(**raw):
             continue
         leaves = inputs.to(backend.device).leaves()
-        loss(leaves, **options, normalize=False).backward()
+        loss(leaves, **options, **raw).backward()
         assert leaves.gallery is not None
         assert leaves.gallery.grad is not None
         assert leaves.embeddings.grad is not None

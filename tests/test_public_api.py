@@ -13,15 +13,18 @@ from fused_rank import functional, mining, reference, retrieval
 
 NAMES = {
     fused_rank: {
-        "ContrastiveLoss", "RankedListLoss", "TripletMarginLoss", "backends", "functional", "mining", "reference",
-        "retrieval", "use_backend", "__version__",
+        "ContrastiveLoss", "InfoNCELoss", "RankedListLoss", "SupConLoss", "TripletMarginLoss", "backends", "functional",
+        "mining", "reference", "retrieval", "use_backend", "__version__",
     },
     functional: {
-        "contrastive_loss", "paired_distance", "pairwise_distance", "ranked_list_loss", "triplet_margin_loss",
+        "contrastive_loss", "info_nce_loss", "paired_distance", "pairwise_distance", "ranked_list_loss", "sup_con_loss",
+        "triplet_margin_loss",
     },
     mining: {"HardIndices", "Triplets", "hard", "semihard"},
     retrieval: {"TopK", "topk"},
-    reference: {"contrastive_loss", "ranked_list_loss", "triplet_margin_loss"},
+    reference: {
+        "contrastive_loss", "info_nce_loss", "ranked_list_loss", "sup_con_loss", "triplet_margin_loss",
+    },
 }  # fmt: skip
 
 SIGNATURES = {
@@ -32,6 +35,10 @@ SIGNATURES = {
     "reduction='mean'",
     "TripletMarginLoss": "margin=0.2, mining='semihard', *, soft_margin=False, normalize=True, "
     "metric='euclidean', reduction=None",
+    "SupConLoss": "temperature=0.1, *, reduction='mean'",
+    "InfoNCELoss": "temperature=0.07, *, symmetric=False, reduction='mean'",
+    "SupConLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
+    "InfoNCELoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
     "RankedListLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
     "ContrastiveLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
     "TripletMarginLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None, "

@@ -19,8 +19,8 @@ CASES = [
         {
             "options": loss.options,
             "reduction": ["none", "mean", "mean_active", "sum"],
-            "form": ["self", "two-set", "plain"],
-            "metric": [("euclidean", True), ("euclidean", False), ("sqeuclidean", False), ("cosine", True)],
+            "form": loss.forms,
+            "geometry": loss.geometries,
         }
     )
 ]
@@ -28,14 +28,13 @@ CASES = [
 
 def name(case: tuple[Loss, Combo]) -> str:
     loss, combo = case
-    return f"{loss}-{options_id(combo['options'])}-{combo['reduction']}-{combo['form']}-{combo['metric'][0]}"
+    return f"{loss}-{options_id(combo['options'])}-{combo['reduction']}-{combo['form']}-{combo['geometry']['metric']}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)
 def test_value_and_gradient(case: tuple[Loss, Combo], generator: torch.Generator) -> None:
     loss, combo = case
-    metric, normalize = combo["metric"]
-    options = {**combo["options"], "metric": metric, "normalize": normalize}
+    options = {**combo["options"], **loss.geometry(**combo["geometry"])}
     inputs = make_inputs(combo["form"], 45, 30, 9, torch.float64, generator)
     truth, ours = inputs.oracle(), inputs.leaves(needs=(True, moves_gallery(options, loss)))
     expected = loss.oracle(truth, **options).reduce(combo["reduction"])
@@ -60,6 +59,8 @@ def test_another_pairwise_function(loss: Loss, generator: torch.Generator) -> No
         metrics.append(metric)
         return torch.ones(len(x), len(y), dtype=x.dtype)
 
-    value = loss.eager(inputs, pairwise=everything_at_one, metric="sqeuclidean", reduction="sum")
-    assert metrics == ["sqeuclidean"]
-    assert not torch.allclose(value, loss.eager(inputs, metric="sqeuclidean", reduction="sum"))
+    asked = loss.geometries[-1]
+    options = loss.geometry(**asked)
+    value = loss.eager(inputs, pairwise=everything_at_one, **options, reduction="sum")
+    assert metrics == [asked["metric"]]
+    assert not torch.allclose(value, loss.eager(inputs, **options, reduction="sum"))

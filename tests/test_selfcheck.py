@@ -144,6 +144,7 @@ OPTIONS: dict[str, tuple[Callable[..., oracle.Rows], dict[str, Any]]] = {
     "ranked_list_loss, both": (oracle.ranked_list, {"gradient": "both"}),
     "ranked_list_loss, exact": (oracle.ranked_list, {"gradient": "exact"}),
     "contrastive_loss": (oracle.contrastive, {}),
+    "sup_con_loss": (oracle.sup_con, {}),
     "triplet_margin_loss, hard": (oracle.triplet_margin, {"mining": "hard"}),
     "triplet_margin_loss, semihard": (oracle.triplet_margin, {"mining": "semihard"}),
     "triplet_margin_loss, all": (oracle.triplet_margin, {"mining": "all"}),

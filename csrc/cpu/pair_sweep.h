@@ -364,8 +364,9 @@ class PairSweep {
   }
 
   bool lost(int64_t position, int64_t at) const {
-    if (at < matrix_.query_rows().size()) return matrix_.lost(matrix_.query_rows(), position);
-    return matrix_.lost(matrix_.gallery_rows(), position - first_column());
+    const Rows &query = matrix_.query_rows(), &gallery = matrix_.gallery_rows();
+    if (at < query.size()) return matrix_.lost(query, position);
+    return !gallery.finite[position - first_column()] || !query.all_finite;  // its gallery are the queries
   }
 
   // What backward needs of each row, and the gradients of its inputs.

@@ -84,7 +84,8 @@ struct SupCon {
 
   template <class T>
   FR_TERM Scale<T> scale(const T* state, const T* grad) const {
-    if (state[2] == T(0)) return {};
+    if (state[2] == T(0))
+      return {T(0), T(0), T(0), T(0), T(0), state[3]};  // exponentials stay finite: 0 times them is 0
     const T push = T(scale_) * grad[0] / (state[0] + state[1]);
     return {push, push / state[2], state[2], state[0], state[1], state[3]};
   }

@@ -78,7 +78,7 @@ def triplet_backward(
     if need_x or need_gallery:
         if mining in ("hard", "semihard"):
             grads = triplets.mined_backward(
-                problem, grad_sums, state, need_x, need_gallery, hard=mining == "hard"
+                problem, grad_sums, state, rows[2] > 0, need_x, need_gallery, hard=mining == "hard"
             )
         else:
             band = mining == "semihard_all"

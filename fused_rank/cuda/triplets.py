@@ -17,7 +17,7 @@ from .operand import Packed, pack
 from .rows import Rows, describe
 from .strips import Strip, strips
 
-_EDGES = 1 << 20  # mined pairs at a time
+_TRIPLETS = 1 << 18  # mined, at a time
 _KEPT = triplet_state_rows("semihard")  # slots of an anchor that forward keeps for backward
 
 
@@ -197,14 +197,22 @@ def semihard_forward(problem: Problem) -> tuple[Tensor, Tensor]:
 
 
 def mined_backward(
-    problem: Problem, grad_sums: Tensor, state: Tensor, need_x: bool, need_gallery: bool, *, hard: bool
+    problem: Problem,
+    grad_sums: Tensor,
+    state: Tensor,
+    active: Tensor,
+    need_x: bool,
+    need_gallery: bool,
+    *,
+    hard: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of both sides from the mined triplets alone: O(triplets · D)."""
+    """Gradients of both sides from the mined triplets of anchors that are `active`, bool [M]: O(triplets · D)."""
     query, gallery = problem.sources()
     to_query = torch.zeros_like(query.exact) if need_x else None
     to_gallery = torch.zeros_like(gallery.exact) if need_gallery else None
     upstream = grad_sums.flatten().double()
-    for anchor, positive, negative in _hard_triplets(state) if hard else _semihard_triplets(problem, state):
+    mined = _hard_triplets(state, active) if hard else _semihard_triplets(problem, state, active)
+    for anchor, positive, negative in mined:
         ap, an = (listed_squares(query, gallery, anchor, other) for other in (positive, negative))
         violation = to_metric(ap, problem.metric) - to_metric(an, problem.metric) + problem.margin
         slope = upstream[anchor] * (violation.sigmoid() if problem.soft else (violation > 0).double())
@@ -222,20 +230,23 @@ def mined_backward(
     )
 
 
-def _hard_triplets(state: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _hard_triplets(state: Tensor, active: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     positive, negative = state.long().unbind(0)
-    anchor = ((positive >= 0) & (negative >= 0)).nonzero().squeeze(1)
+    anchor = ((positive >= 0) & (negative >= 0) & active).nonzero().squeeze(1)
     yield anchor, positive[anchor], negative[anchor]
 
 
-def _semihard_triplets(problem: Problem, state: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _semihard_triplets(
+    problem: Problem, state: Tensor, active: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Triplets of the anchors, some at a time; classes too large for the state are mined again."""
     order = problem.order
     slots = int(order.positive_count.max()) if problem.anchors > 0 else 0
+    step = max(1, _TRIPLETS // max(slots, 1))
     if slots <= _KEPT:
-        yield from _triplets(order, 0, state[:slots])
+        for first in range(0, problem.anchors, step):
+            yield from _triplets(order, first, state[:slots, first : first + step], active)
         return
-    step = max(1, _EDGES // slots)
     offset = torch.arange(problem.anchors, device=state.device)
     for strip in _squares(problem, problem.packed()):
         for first in range(strip.first, strip.first + strip.rows, step):
@@ -245,13 +256,16 @@ def _semihard_triplets(problem: Problem, state: Tensor) -> Iterator[tuple[Tensor
             )
             negative = problem.empty(slots, rows, dtype=torch.int32)
             _semihard(problem, part, negative, offset - first, slots, rows)
-            yield from _triplets(order, first, negative)
+            yield from _triplets(order, first, negative, active)
 
 
-def _triplets(order: LabelOrder, first: int, negative: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _triplets(
+    order: LabelOrder, first: int, negative: Tensor, active: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """The triplets of anchors from sorted position `first` on; negative [slots, anchors] holds rows of the gallery."""
     slots, anchors = negative.shape
     slot = torch.arange(slots, device=negative.device).unsqueeze(1)
     count = order.positive_count[first : first + anchors]
-    slot, at = ((slot < count) & (negative >= 0)).nonzero().unbind(1)
-    yield order.query[first + at], _positive_of(order, first + at, slot), negative[slot, at].long()
+    anchor = order.query[first : first + anchors]
+    slot, at = ((slot < count) & (negative >= 0) & active[anchor]).nonzero().unbind(1)
+    yield anchor[at], _positive_of(order, first + at, slot), negative[slot, at].long()

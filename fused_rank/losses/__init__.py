@@ -2,6 +2,7 @@
 
 from .contrastive import ContrastiveLoss
 from .ranked_list import RankedListLoss
+from .sup_con import InfoNCELoss, SupConLoss
 from .triplet import TripletMarginLoss
 
-__all__ = ["ContrastiveLoss", "RankedListLoss", "TripletMarginLoss"]
+__all__ = ["ContrastiveLoss", "InfoNCELoss", "RankedListLoss", "SupConLoss", "TripletMarginLoss"]

@@ -4,10 +4,10 @@ from torch import Tensor
 
 from ..functional import check_contrastive_options, contrastive_loss
 from ..ops.options import Metric, Reduction
-from ._base import RankingLoss
+from ._base import DistanceLoss
 
 
-class ContrastiveLoss(RankingLoss):
+class ContrastiveLoss(DistanceLoss):
     r"""Contrastive loss (Hadsell, Chopra and LeCun, "Dimensionality Reduction by Learning an Invariant
     Mapping", CVPR 2006).
 

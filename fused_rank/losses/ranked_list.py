@@ -4,10 +4,10 @@ from torch import Tensor
 
 from ..functional import check_ranked_list_options, ranked_list_loss
 from ..ops.options import Gradient, Metric, PositiveMean, Reduction
-from ._base import RankingLoss
+from ._base import DistanceLoss
 
 
-class RankedListLoss(RankingLoss):
+class RankedListLoss(DistanceLoss):
     r"""Ranked list loss (Wang et al., "Ranked List Loss for Deep Metric Learning", CVPR 2019).
 
     Positives are pulled inside a hypersphere of radius α − m, negatives pushed out of one of radius α. For

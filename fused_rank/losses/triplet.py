@@ -5,10 +5,10 @@ from torch import Tensor
 from ..functional import check_triplet_options, triplet_margin_loss
 from ..ops.options import Metric, Mining, Reduction
 from ..reference.triplet import default_reduction
-from ._base import RankingLoss
+from ._base import DistanceLoss
 
 
-class TripletMarginLoss(RankingLoss):
+class TripletMarginLoss(DistanceLoss):
     r"""Triplet margin loss with mining inside (Schroff et al., "FaceNet", CVPR 2015; Hermans et al., 2017).
 
     Over triplets of an anchor a, a positive p of its label and a negative n of another::

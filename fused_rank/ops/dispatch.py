@@ -18,6 +18,8 @@ from .schemas import SCHEMAS
 OPERATIONS: dict[str, tuple[str, ...]] = {
     "ranked_list_loss": ("pair_forward", "pair_backward"),
     "contrastive_loss": ("pair_forward", "pair_backward"),
+    "sup_con_loss": ("pair_forward", "pair_backward"),
+    "info_nce_loss": ("pair_forward", "pair_backward"),
     "triplet_margin_loss": (
         "triplet_forward",
         "triplet_backward",

@@ -21,6 +21,13 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
+def check_positive(name: str, value: object) -> None:
+    """A finite Python number above 0."""
+    check_number(name, value)
+    if value == 0:
+        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+
+
 def check_number(name: str, value: object, *, minimum: float = 0.0) -> None:
     """A finite Python number, not below `minimum`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

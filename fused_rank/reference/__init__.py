@@ -7,6 +7,7 @@ direct differences.
 
 from .contrastive import contrastive_loss
 from .ranked_list import ranked_list_loss
+from .sup_con import info_nce_loss, sup_con_loss
 from .triplet import triplet_margin_loss
 
-__all__ = ["contrastive_loss", "ranked_list_loss", "triplet_margin_loss"]
+__all__ = ["contrastive_loss", "info_nce_loss", "ranked_list_loss", "sup_con_loss", "triplet_margin_loss"]

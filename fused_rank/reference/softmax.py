@@ -22,6 +22,11 @@ def log_sum_exp(logits: Tensor, members: Tensor) -> Tensor:
     return (total.masked_fill(empty, 1).log() + peak.squeeze(1)).masked_fill(empty, NOTHING)
 
 
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + eˣ), linear only where that is exact in fp64 too."""
+    return functional.softplus(x, threshold=40)
+
+
 def negatives_lse(
     distance: Tensor, positive: Tensor, negative: Tensor, *, scale: float, shift: float
 ) -> Rows:
@@ -37,6 +42,6 @@ def softplus_positives(
     """Σ_p softplus(c_i − logit_ip) with c = inputs[0], the row's own number; nothing where c is `NOTHING`."""
     level = inputs[0].unsqueeze(1)
     pulled = positive & (level > NOTHING / 2)
-    losses = functional.softplus(level - scale * distance - shift).masked_fill(~pulled, 0)
+    losses = softplus(level - scale * distance - shift).masked_fill(~pulled, 0)
     sums, counts = (each.sum(1).unsqueeze(0) for each in (losses, pulled.to(losses.dtype)))
     return Rows(sums, counts, counts)

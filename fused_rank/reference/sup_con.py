@@ -9,20 +9,22 @@ from ..ops.options import Reduction
 from ..ops.reduction import Rows
 from .dense import dense_loss
 from .distance import Pairwise
-from .softmax import log_sum_exp
+from .softmax import log_sum_exp, softplus
 
 
 def rows(distance: Tensor, positive: Tensor, negative: Tensor, *, scale: float) -> Rows:
     """log Σ_j exp(l_ij) − mean over positives of l_ip for each row of `distance` [m, N], with l = scale · d.
 
-    A row without positives counts as nothing.
+    A row without positives counts as nothing. Positives and negatives are summed apart, so that a positive whose
+    softmax is nearly 1 keeps the digits of what is missing.
     """
     logits = scale * distance
     pulled = positive.to(distance.dtype)
     count = pulled.sum(1)
     mean = (logits * pulled).sum(1) / count.clamp(min=1)
     present = count > 0
-    sums = torch.where(present, log_sum_exp(logits, positive | negative) - mean, 0.0).unsqueeze(0)
+    attract, repel = log_sum_exp(logits, positive), log_sum_exp(logits, negative)
+    sums = torch.where(present, attract - mean + softplus(repel - attract), 0.0).unsqueeze(0)
     return Rows(sums, present.to(sums.dtype).unsqueeze(0), (sums > 0).to(sums.dtype))
 
 

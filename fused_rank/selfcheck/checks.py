@@ -227,6 +227,7 @@ CHECKS: dict[str, Check] = dict(
         _loss("ranked_list_loss, exact", _RANKED_LIST, gradient="exact"),
         _loss("contrastive_loss", functional.contrastive_loss),
         _loss("contrastive_loss", functional.contrastive_loss, ", cosine", metric="cosine"),
+        _loss("sup_con_loss", functional.sup_con_loss),
         _loss("triplet_margin_loss, hard", _TRIPLET, mining="hard"),
         _loss("triplet_margin_loss, semihard", _TRIPLET, mining="semihard"),
         _loss("triplet_margin_loss, all", _TRIPLET, mining="all"),

@@ -60,6 +60,17 @@ def contrastive(d: Tensor, positive: Tensor, negative: Tensor) -> Rows:
     return sums / (positive | negative).sum(1).clamp(min=1), _nearest(d - 1, negative)
 
 
+def sup_con(d: Tensor, positive: Tensor, negative: Tensor) -> Rows:
+    """log Σ exp(s / T) − mean over positives, T = 0.1, with the cosine s = 1 − d² / 2 of unit rows."""
+    logits = -5 * d.square()
+    attract = logits.masked_fill(~positive, -torch.inf).logsumexp(1)
+    repel = logits.masked_fill(~negative, -torch.inf).logsumexp(1)
+    mean = (logits * positive).sum(1) / positive.sum(1).clamp(min=1)
+    present = positive.any(1) & negative.any(1)
+    losses = attract - mean + torch.nn.functional.softplus(repel - attract, threshold=40)
+    return losses.masked_fill(~present, 0), torch.full_like(mean, torch.inf).detach()
+
+
 def triplets(d: Tensor, positive: Tensor, negative: Tensor, mining: str) -> Rows:
     """Mean over the anchor's triplets of max(0, d_ap − d_an + margin)."""
     losses, gaps = [], []
@@ -107,6 +118,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Rows]] = {
     "ranked_list_loss, both": lambda d, p, n: ranked_list(d, p, n, True),
     "ranked_list_loss, exact": lambda d, p, n: ranked_list(d, p, n, False),
     "contrastive_loss": contrastive,
+    "sup_con_loss": sup_con,
     "triplet_margin_loss, hard": lambda d, p, n: triplets(d, p, n, "hard"),
     "triplet_margin_loss, semihard": lambda d, p, n: triplets(d, p, n, "semihard"),
     "triplet_margin_loss, all": lambda d, p, n: triplets(d, p, n, "all"),

@@ -24,8 +24,9 @@ SORTED_AT_ONCE = 512  # kChunk of csrc/cuda/rank_row.h
 
 @pytest.fixture
 def short_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strips of one row of tiles, however few columns there are."""
+    """Strips of one row of tiles, however few columns there are, and few triplets at a time."""
     monkeypatch.setattr("fused_rank.cuda.strips._ELEMENTS", 1)
+    monkeypatch.setattr("fused_rank.cuda.triplets._TRIPLETS", 50)
 
 
 @dtypes

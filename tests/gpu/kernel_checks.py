@@ -29,7 +29,8 @@ def loss_check(
     m, n, width = shape
     inputs = make_inputs(form, *((n, m) if form == "self" else (m, n)), width, dtype, random, per_class=5)
     upstream = torch.randn(len(inputs.embeddings), generator=random, dtype=torch.float64)
-    check_against_oracle(loss, {"normalize": True, **options}, inputs, upstream, "cpu", decided=0.3)
+    options = {**loss.geometry(normalize=True), **options}
+    check_against_oracle(loss, options, inputs, upstream, "cpu", decided=0.3)
 
 
 def near_copies_check(dtype: torch.dtype = torch.float32, shape: tuple[int, int, int] = (66, 66, 19)) -> None:

@@ -13,7 +13,7 @@ namespace fused_rank {
 
 struct Written {
   std::string bytes;                    // all of it
-  std::vector<double> rows, gradients;  // what has to be finite; rows are [3 * channels][M]
+  std::vector<double> rows, gradients;  // what has to be finite; rows are [3 * channels][R]
 
   template <class T>
   void keep(const std::vector<T>& a) {
@@ -39,6 +39,15 @@ struct PairCase {
   std::vector<double> params;
   Fused fused;
   bool query_only;
+  bool symmetric = false;  // in two-set forms
+  bool dot = false;
+
+  PairProblem on(const Problem& p) const {
+    PairProblem problem{p.input, term, params};
+    problem.input.symmetric = symmetric && !p.self();
+    if (dot) problem.input.metric = Metric::dot;
+    return problem;
+  }
 };
 
 template <class T>
@@ -58,26 +67,34 @@ std::vector<T> upstream(int64_t channels, int64_t m, bool uniform) {
   return grad;
 }
 
+// A number of its own for each row, for a term that takes any.
+inline double input_of(int64_t i) { return 0.5 * static_cast<double>(i % 7 - 3); }
+
 template <class T>
 Written run_pair(const Problem& p, const PairCase& c, Workers& workers) {
   const TermLayout layout = term_layout(c.term);
-  const int64_t m = p.m(), d = p.width();
+  const PairProblem problem = c.on(p);
+  const int64_t m = p.m(), d = p.width(), r = problem.rows();
   const bool gallery_unit = c.fused == Fused::both && !p.self();
-  auto rows = unwritten<T>(3 * layout.channels * m), state = unwritten<T>(layout.state * m);
+  auto rows = unwritten<T>(3 * layout.channels * r), state = unwritten<T>(layout.state * r);
+  std::vector<T> inputs(layout.inputs * r);
+  for (int64_t i = 0; i < layout.inputs * r; ++i) inputs[i] = T(input_of(i));
   auto unit_x = unwritten<T>(c.fused == Fused::none ? 0 : 2 * m * d),
        unit_y = unwritten<T>(gallery_unit ? 2 * p.n() * d : 0);
   std::vector<uint8_t> live(p.tiles());
-  const PairProblem problem{p.input, c.term, c.params};
-  pair_forward<T>(problem, {rows.data(), state.data(), live.data(), c.fused, unit_x.data(), unit_y.data()},
-                  workers);
+  pair_forward<T>(
+      problem, {rows.data(), state.data(), live.data(), c.fused, unit_x.data(), unit_y.data(), inputs.data()},
+      workers);
 
-  const auto grad_sums = upstream<T>(layout.channels, m, c.fused == Fused::both);
+  const auto grad_sums = upstream<T>(layout.channels, r, c.fused == Fused::both);
+  auto grad_inputs = unwritten<T>(layout.inputs * r);
   std::vector<uint8_t> grad_x = gradient_of(p.x.source), grad_y = gradient_of(p.y.source);
   const bool need_gallery = !p.self() && !c.query_only;
   PairBackward<T> io{grad_sums.data(), state.data(), live.data()};
   io.query_only = c.query_only;
   io.grad_query = grad_x.data();
   io.grad_gallery = need_gallery ? grad_y.data() : nullptr;
+  io.grad_inputs = grad_inputs.data();
   io.fused = c.fused;
   io.unit_query = unit_x.data();
   io.unit_gallery = unit_y.data();
@@ -86,6 +103,8 @@ Written run_pair(const Problem& p, const PairCase& c, Workers& workers) {
   w.keep_rows(rows);
   w.keep(state);
   w.keep(live);
+  w.keep(grad_inputs);
+  w.gradients.assign(grad_inputs.begin(), grad_inputs.end());
   w.keep_gradient(grad_x, p.x.source);
   if (need_gallery) {
     w.keep_gradient(grad_y, p.y.source);

@@ -42,7 +42,7 @@ bool close(double value, double expected, double tolerance) {
 
 // A lost query's sums are NaN, all else is finite.
 void check_finite(const Dense& dense, const Written& w, int64_t channels) {
-  const int64_t m = dense.problem.m();
+  const int64_t m = static_cast<int64_t>(w.rows.size()) / (3 * channels);
   for (int64_t at = 0; at < static_cast<int64_t>(w.rows.size()); ++at) {
     const bool lost = at < channels * m && dense.lost(at % m);
     check(lost ? std::isnan(w.rows[at]) : std::isfinite(w.rows[at]), "rows finite where the input is");
@@ -57,18 +57,20 @@ void check_finite(const Dense& dense, const Written& w, int64_t channels) {
 template <class F>
 void check_sums(const Dense& dense, const Written& w, int64_t channels, double tolerance, F&& expected) {
   const int64_t m = dense.problem.m();
+  const int64_t reported = static_cast<int64_t>(w.rows.size()) / (3 * channels);
   if (m * dense.problem.n() > 300 * 300) return;
   for (int64_t i = 0; i < m; ++i) {
     if (dense.lost(i)) continue;
     const RowSums sums = expected(i);
     check(close(w.rows[i], sums.first, tolerance), "sums as by definition");
     if (channels == 2)
-      check(close(w.rows[m + i], sums.second, tolerance), "sums as by definition (channel 1)");
+      check(close(w.rows[reported + i], sums.second, tolerance), "sums as by definition (channel 1)");
   }
 }
 
 template <class T>
-void check_pair(const Problem& p, const Dense& dense, const PairCase& c) {
+void check_pair(const Problem& p, const PairCase& c) {
+  const Dense dense(p, c.dot);
   const auto [alone, together] = on_both([&](Workers& workers) { return run_pair<T>(p, c, workers); });
   check(alone.bytes == together.bytes, "equal bits on one thread and on three");
   const bool contrastive = c.term == "contrastive";
@@ -79,7 +81,10 @@ void check_pair(const Problem& p, const Dense& dense, const PairCase& c) {
     check_sums(dense, alone, 2, sizeof(T) == 8 ? 1e-9 : 1e-3,
                [&](int64_t i) { return contrastive_row(dense, i, params); });
   else if (sizeof(T) == 8)
-    check_sums(dense, alone, 1, 1e-9, [&](int64_t i) { return ranked_list_row(dense, i, params); });
+    check_sums(dense, alone, 1, 1e-9, [&](int64_t i) {
+      return c.term == "ranked_list" ? ranked_list_row(dense, i, params)
+                                     : softmax_row(dense, i, c.term, params);
+    });
 }
 
 template <class T>
@@ -175,6 +180,15 @@ const std::vector<PairCase> kPairCases = {
     {"contrastive", {0.2, 1.0, 1}, Fused::none, false},
     {"contrastive", {0.0, 1.0, 2}, Fused::both, false},
     {"contrastive", {0.1, 0.8, 1}, Fused::both, false},
+    {"contrastive", {0.1, 0.8, 1}, Fused::none, false, true},
+    {"sup_con", {-10}, Fused::none, false},
+    {"sup_con", {-200}, Fused::none, false, true},
+    {"sup_con", {-10}, Fused::none, false, true},
+    {"sup_con", {0.5}, Fused::none, false, true, true},
+    {"negatives_lse", {-10, 10}, Fused::none, false},
+    {"negatives_lse", {0.5, 0}, Fused::none, false, false, true},
+    {"softplus_positives", {-10, 10}, Fused::none, false},
+    {"softplus_positives", {0.5, 0}, Fused::none, false, true, true},
 };
 constexpr TripletCase kTripletCases[] = {{Mining::semihard, false},     {Mining::semihard, true},
                                          {Mining::hard, false},         {Mining::hard, true},
@@ -185,8 +199,8 @@ const size_t kCalls = kPairCases.size() + std::size(kTripletCases) + kOthers;
 
 template <class T>
 void check_call(size_t call, const Problem& p) {
+  if (call < kPairCases.size()) return check_pair<T>(p, kPairCases[call]);
   const Dense dense(p);
-  if (call < kPairCases.size()) return check_pair<T>(p, dense, kPairCases[call]);
   call -= kPairCases.size();
   if (call < std::size(kTripletCases)) return check_triplet<T>(p, dense, kTripletCases[call]);
   call -= std::size(kTripletCases);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "calls.h"
 #include "cpu/triplet.h"
 #include "problem.h"
 
@@ -46,6 +47,33 @@ inline RowSums ranked_list_row(const Dense& d, int64_t i, const std::vector<doub
     }
   }
   return {(pos > 0.0 ? p[4] * pos / pos_mass : 0.0) + (neg > 0.0 ? p[5] * neg / neg_mass : 0.0), 0.0};
+}
+
+// log(e^a + e^b)
+inline double log_add(double a, double b) {
+  const double larger = std::max(a, b);
+  return larger == -INFINITY ? larger : larger + std::log1p(std::exp(std::min(a, b) - larger));
+}
+
+inline RowSums softmax_row(const Dense& d, int64_t i, const std::string& term, const std::vector<double>& p) {
+  const double shift = p.size() > 1 ? p[1] : 0.0, level = input_of(i);
+  double all = -INFINITY, negatives = -INFINITY, logits = 0.0, softplus = 0.0, count = 0.0;
+  for (int64_t j = 0; j < d.problem.n(); ++j) {
+    const double logit = p[0] * d(i, j) + shift;
+    if (d.positive(i, j)) {
+      all = log_add(all, logit);
+      logits += logit;
+      softplus += log_add(0.0, level - logit);
+      ++count;
+    }
+    if (d.negative(i, j)) {
+      all = log_add(all, logit);
+      negatives = log_add(negatives, logit);
+    }
+  }
+  if (term == "sup_con") return {count > 0.0 ? all - logits / count : 0.0, 0.0};
+  if (term == "negatives_lse") return {std::max(negatives, -1e30), 0.0};
+  return {softplus, 0.0};
 }
 
 inline RowSums triplet_row(const Dense& d, int64_t i, Mining mining, double margin, bool soft) {

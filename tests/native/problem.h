@@ -126,27 +126,38 @@ struct Problem {
 // Everything by definition, in double, from the rows as they were rounded.
 struct Dense {
   const Problem& problem;
+  bool unit;  // rows
   std::vector<double> distance;
   std::vector<bool> finite, gallery_finite;
-  bool all_finite = true;
+  bool all_finite = true, queries_finite = true;  // of the gallery, of the queries
 
-  explicit Dense(const Problem& p) : problem(p), distance(p.m() * p.n()) {
+  explicit Dense(const Problem& p, bool dot = false)
+      : problem(p), unit(dot ? p.input.normalize : p.input.unit_rows()), distance(p.m() * p.n()) {
     const std::vector<std::vector<double>> x = rows(p.x.source, finite),
                                            y = rows(p.self() ? p.x.source : p.y.source, gallery_finite);
     for (const bool f : gallery_finite) all_finite = all_finite && f;
+    for (const bool f : finite) queries_finite = queries_finite && f;
     for (int64_t i = 0; i < p.m(); ++i) {
       for (int64_t j = 0; j < p.n(); ++j) {
-        double square = 0.0;
-        for (int64_t k = 0; k < p.width(); ++k) square += (x[i][k] - y[j][k]) * (x[i][k] - y[j][k]);
+        double square = 0.0, product = 0.0;
+        for (int64_t k = 0; k < p.width(); ++k) {
+          square += (x[i][k] - y[j][k]) * (x[i][k] - y[j][k]);
+          product += x[i][k] * y[j][k];
+        }
         const Metric metric = p.input.metric;
-        distance[i * p.n() + j] = metric == Metric::euclidean ? std::sqrt(square)
-                                  : metric == Metric::cosine  ? square / 2
-                                                              : square;
+        distance[i * p.n() + j] = dot                           ? product
+                                  : metric == Metric::euclidean ? std::sqrt(square)
+                                  : metric == Metric::cosine    ? square / 2
+                                                                : square;
       }
     }
   }
   double operator()(int64_t i, int64_t j) const { return distance[i * problem.n() + j]; }
-  bool lost(int64_t i) const { return !finite[i] || !all_finite; }
+  // Of a row that reports a loss: a query or, from m on, a gallery row of a symmetric form.
+  bool lost(int64_t i) const {
+    if (i < problem.m()) return !finite[i] || !all_finite;
+    return !gallery_finite[i - problem.m()] || !queries_finite;
+  }
   bool valid(int64_t i, int64_t j) const { return !problem.self() || i != j; }
   bool same(int64_t i, int64_t j) const {
     if (problem.form == Form::plain) return i == j;
@@ -163,7 +174,7 @@ struct Dense {
       double square = 0.0;
       for (const double v : all[i]) square += v * v;
       finite_rows.push_back(std::isfinite(square));
-      if (problem.input.unit_rows() && square > 0.0)
+      if (unit && square > 0.0)
         for (double& v : all[i]) v /= std::sqrt(square);
     }
     return all;

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from .ops.distance import listed_distance, pairwise_matrix
-from .ops.options import (
+from ..ops.distance import listed_distance, pairwise_matrix
+from ..ops.options import (
     GRADIENTS,
     METRICS,
     MININGS,
@@ -16,10 +16,10 @@ from .ops.options import (
     PositiveMean,
     Reduction,
 )
-from .ops.pair import PairTerm, pair_rows
-from .ops.reduction import reduce
-from .ops.triplet import explicit_triplet_rows, triplet_rows
-from .ops.validation import (
+from ..ops.pair import PairTerm, pair_rows
+from ..ops.reduction import reduce
+from ..ops.triplet import explicit_triplet_rows, triplet_rows
+from ..ops.validation import (
     check_choice,
     check_flag,
     check_number,
@@ -28,13 +28,16 @@ from .ops.validation import (
     check_same_space,
     check_triplets,
 )
-from .reference.triplet import default_reduction
+from ..reference.triplet import default_reduction
+from .sup_con import info_nce_loss, sup_con_loss
 
 __all__ = [
     "contrastive_loss",
+    "info_nce_loss",
     "paired_distance",
     "pairwise_distance",
     "ranked_list_loss",
+    "sup_con_loss",
     "triplet_margin_loss",
 ]
 
