@@ -48,8 +48,9 @@ constexpr size_t kOwnSizes = kPairSizes + kStripSizes;
 
 // Entries of a strip's matrix.
 int64_t area(const cuda::Strip& strip) { return strip.rows * strip.stride; }
-int64_t owners(const cuda::Strip& strip, cuda::Owner owner) {
-  return owner == cuda::Owner::query ? strip.rows : strip.columns;
+// Those from `first` on.
+int64_t owners(const cuda::Strip& strip, cuda::Owner owner, int64_t first) {
+  return (owner == cuda::Owner::query ? strip.rows : strip.columns) - first;
 }
 template <class T>
 int64_t tiles(const cuda::Pairs<T>& pairs) {
@@ -91,7 +92,7 @@ void product(const Arguments& a, Stream stream) {
     const cuda::Pairs<T> pairs = pairs_of<T>(a);
     const cuda::Strip strip = strip_of(a);
     const auto owner = static_cast<cuda::Owner>(a.size(kOwnSizes + 2));
-    const int64_t count = owners(strip, owner), parts = a.size(kOwnSizes + 1);
+    const int64_t count = owners(strip, owner, a.size(kOwnSizes)), parts = a.size(kOwnSizes + 1);
     cuda::product<T>(
         pairs, strip,
         {a.array<const T>(kPairArrays, area(strip)), a.optional<const uint8_t>(kPairArrays + 1, tiles(pairs)),
@@ -110,7 +111,7 @@ void near_pull(const Arguments& a, Stream stream) {
     cuda::near_pull<T>(
         pairs, strip,
         {a.array<const T>(kPairArrays, area(strip)), near_of<T>(a, kPairArrays + 1, strip), a.size(kOwnSizes),
-         a.array<T>(kPairArrays + 3, owners(strip, owner) * pairs.width), owner},
+         a.array<T>(kPairArrays + 3, owners(strip, owner, a.size(kOwnSizes)) * pairs.width), owner},
         stream);
   });
 }

@@ -20,7 +20,12 @@ OF_QUERY, OF_GALLERY = 0, 1  # whose gradient a product is
 
 
 class Pull:
-    """The gradient of one side while strips come in, in sorted order; of one with `into`, where that has begun."""
+    """The gradient of one side while strips come in, in sorted order.
+
+    Args:
+        into: the sums are this one's, which has begun.
+        beyond: of the gallery only columns that come after a strip's rows: the mirror image of a triangle.
+    """
 
     def __init__(
         self,
@@ -29,9 +34,11 @@ class Pull:
         metric: RetrievalMetric,
         which: int,
         into: "Pull | None" = None,
+        beyond: bool = False,
     ) -> None:
         self._arguments = packed.arguments(order, metric)
         self._which = which
+        self._beyond = beyond
         self._owner = packed.query if which == OF_QUERY else packed.gallery
         self._centred = metric != "dot"
         shape = (self._owner.size, packed.width), (packed.points.shape[0], self._owner.size)
@@ -42,30 +49,33 @@ class Pull:
         else:
             self._total, self._mass = (packed.gap.new_zeros(s, dtype=torch.float64) for s in shape)
 
-    def _rows(self, strip: Strip) -> slice:
-        """The owner's rows that a strip has."""
+    def _rows(self, strip: Strip) -> tuple[int, slice]:
+        """The first owner wanted within a strip, and the owner's rows from there on that the strip has."""
         if self._which == OF_QUERY:
-            return slice(strip.first, strip.first + strip.rows)
-        return slice(0, strip.columns)
+            return 0, slice(strip.first, strip.first + strip.rows)
+        first = strip.rows if self._beyond else 0
+        return first, slice(strip.first_column + first, strip.first_column + strip.columns)
 
     def add_near(self, strip: Strip) -> None:
         """Close pairs, by direct difference; before they are cleared."""
-        if strip.near_tiles is None:
+        first, rows = self._rows(strip)
+        if strip.near_tiles is None or rows.start == rows.stop:
             return
-        rows = self._rows(strip)
         sums = strip.values.new_zeros(rows.stop - rows.start, self._total.shape[1])
         arrays, sizes = self._arguments
         kernels.run(
             "near_pull",
             [*arrays, strip.values, strip.near_tiles, strip.near_bits, sums],
-            [*sizes, *strip.sizes, 0, self._which],
+            [*sizes, *strip.sizes, first, self._which],
         )
         self._total[rows] += sums
 
     def add_product(self, strip: Strip, live: Tensor | None) -> None:
         """All other pairs."""
-        rows = self._rows(strip)
+        first, rows = self._rows(strip)
         owners, width = rows.stop - rows.start, self._total.shape[1]
+        if owners == 0:
+            return
         others = strip.columns if self._which == OF_QUERY else strip.rows
         (parts,) = kernels.ask("product_parts", strip.values.dtype, (owners, others, width))
         sums = strip.values.new_empty(parts, owners, width)
@@ -74,7 +84,7 @@ class Pull:
         kernels.run(
             "product",
             [*arrays, strip.values, live, sums, mass],
-            [*sizes, *strip.sizes, 0, parts, self._which],
+            [*sizes, *strip.sizes, first, parts, self._which],
         )
         total = sums.sum(0, dtype=torch.float64)
         if mass is None:

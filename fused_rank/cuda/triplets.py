@@ -251,7 +251,9 @@ def _semihard_triplets(
     for strip in _squares(problem, problem.packed()):
         for first in range(strip.first, strip.first + strip.rows, step):
             rows = min(step, strip.first + strip.rows - first)
-            part = Strip(first, rows, strip.columns, strip.values[first - strip.first :][:rows], None, None)
+            part = Strip(
+                first, rows, 0, strip.columns, strip.values[first - strip.first :][:rows], None, None
+            )
             negative = problem.empty(slots, rows, dtype=torch.int32)
             _semihard(problem, part, negative, offset - first, slots, rows)
             yield from _triplets(order, first, negative, active)
