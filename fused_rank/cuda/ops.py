@@ -9,18 +9,24 @@ from . import kernels
 from .gradient import gradients
 from .listed_ops import indexed_distance, indexed_distance_backward
 from .pair import prepare
+from .rank_ops import distance_histogram, find_partner, rank_positives, sample_negatives, triplet_counts
 from .topk import topk
 from .triplet_ops import mine_hard, mine_semihard, triplet_backward, triplet_forward
 
 __all__ = [
+    "distance_histogram",
+    "find_partner",
     "indexed_distance",
     "indexed_distance_backward",
     "mine_hard",
     "mine_semihard",
     "pair_backward",
     "pair_forward",
+    "rank_positives",
+    "sample_negatives",
     "topk",
     "triplet_backward",
+    "triplet_counts",
     "triplet_forward",
 ]
 

@@ -78,10 +78,10 @@ def triplet_margin_loss(
     parts = []
     for one in directions:
         judge = _judge(one, mining_embeddings, exclude_closer_than)
-        options = (mining, margin, soft_margin, metric, normalize)
-        parts.append(
-            triplet_rows(*one, *options) if judge is None else judged_triplet_rows(one, judge, *options)
-        )
+        if judge is None:
+            parts.append(triplet_rows(*one, mining, margin, soft_margin, metric, normalize))
+        else:
+            parts.append(judged_triplet_rows(one, judge, mining, margin, soft_margin, metric, normalize))
     rows = parts[0] if len(parts) == 1 else Rows(*(torch.cat(both, 1) for both in zip(*parts, strict=True)))
     return reduce(*rows, reduction)
 

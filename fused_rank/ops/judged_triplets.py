@@ -113,8 +113,8 @@ class _Search:
             rows, sides.classes, None, None, False, False, above, None, self.metric, self.normalize
         )
         if self.semihard or sides.labels is None:
-            pairs = all_pairs(sides.labels, sides.gallery_labels, sides.x.shape[0], sides.x.device)
-            return _with_negative(*pairs, nearest[pairs[1]])
+            anchor, positive = all_pairs(sides.labels, sides.gallery_labels, sides.x.shape[0], sides.x.device)
+            return _with_negative(anchor, positive, nearest[positive])
         find = select("mining.partners", sides.x).find_partner
         positive, _ = find(*sides, True, True, None, None, self.metric, self.normalize)
         return _from_anchors(positive, nearest[positive].masked_fill(positive < 0, -1))
