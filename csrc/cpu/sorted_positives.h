@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -27,7 +28,8 @@ class SortedPositives {
     for (int64_t j = row.begin; j < row.end; ++j)
       if (j != row.self && row.distance[j] < T(INFINITY))
         entries_.push_back({row.distance[j], static_cast<int32_t>(j)});
-    std::sort(entries_.begin(), entries_.end());
+    if (entries_.size() > kFew) into_steps();
+    else std::sort(entries_.begin(), entries_.end());
     distances_.clear();
     positions_.clear();
     for (const auto& [distance, position] : entries_) {
@@ -51,7 +53,33 @@ class SortedPositives {
   }
 
  private:
-  std::vector<std::pair<T, int32_t>> entries_;
+  using Entry = std::pair<T, int32_t>;
+  static constexpr size_t kFew = 64;
+
+  // Large classes go into equal steps of distance first, one for each entry, which leaves little to sort. Rounding never changes the
+  // order of two steps.
+  void into_steps() {
+    const int64_t n = static_cast<int64_t>(entries_.size());
+    const auto [low, high] = std::minmax_element(entries_.begin(), entries_.end());
+    const T first = low->first, range = high->first - first, limit = std::numeric_limits<T>::max();
+    const T scale = static_cast<T>(n) / range;
+    if (!(range < limit && scale < limit)) return std::sort(entries_.begin(), entries_.end());
+    const auto step = [&](const Entry& e) {
+      return std::min(static_cast<int64_t>((e.first - first) * scale), n - 1);
+    };
+    begin_.assign(n + 1, 0);
+    for (const Entry& e : entries_) ++begin_[step(e) + 1];
+    for (int64_t s = 0; s < n; ++s) begin_[s + 1] += begin_[s];
+    scattered_.resize(n);
+    for (const Entry& e : entries_)
+      scattered_[begin_[step(e)]++] = e;  // afterwards begin_[s] is where s ends
+    for (int64_t s = 0, start = 0; s < n; start = begin_[s++])
+      if (begin_[s] - start > 1) std::sort(scattered_.begin() + start, scattered_.begin() + begin_[s]);
+    entries_.swap(scattered_);
+  }
+
+  std::vector<Entry> entries_, scattered_;
+  std::vector<int32_t> begin_;  // of each step
   std::vector<T> distances_;
   std::vector<int32_t> positions_;
 };
