@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..gpu.finite import finite_rows
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -38,6 +40,8 @@ def describe(source: Tensor, unit_rows: bool) -> Rows:
     """Rows [R, D] of any float dtype; divided by their norms if `unit_rows`."""
     exact = source.detach().double()
     finite = exact.isfinite().all(1)
+    if not unit_rows:
+        finite &= finite_rows((exact * exact).sum(1), source.dtype.itemsize, unit_rows=False)
     exact = exact.masked_fill(~finite.unsqueeze(1), 0)
     if not unit_rows:
         return Rows(source, exact, None, finite)
