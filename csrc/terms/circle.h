@@ -73,7 +73,7 @@ struct Circle {
   }
 
   template <class T>
-  void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
+  FR_TERM void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
     state[0] = state[1] = state[2] = T(0);
     out[0] = {T(0), T(1), T(0)};
     if (n.positive == 0 || n.negative == 0) return;
@@ -86,7 +86,7 @@ struct Circle {
   }
 
   template <class T>
-  Scale<T> scale(const T* state, const T* grad) const {
+  FR_TERM Scale<T> scale(const T* state, const T* grad) const {
     const T g = grad[0] * state[2];
     if (g == T(0)) return {T(0), T(0), T(-kNothing), T(-kNothing)};
     if constexpr (Online) return {g, -g, state[0], state[1]};

@@ -51,7 +51,7 @@ struct Lifted {
   }
 
   template <class T>
-  void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
+  FR_TERM void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
     const double pull = n.positive > 0 ? log_of(row.positive) : pos_margin;
     const double push = n.negative > 0 ? log_of(row.negative) : -neg_margin;
     const T loss = T(::fmax(0.0, (pull - pos_margin) + (push + neg_margin)));
@@ -62,7 +62,7 @@ struct Lifted {
   }
 
   template <class T>
-  Scale<T> scale(const T* state, const T* grad) const {
+  FR_TERM Scale<T> scale(const T* state, const T* grad) const {
     const T g = grad[0] * state[2];
     if (g == T(0)) return {T(0), T(0), T(-kNothing), T(-kNothing)};
     if constexpr (Online) return {g, -g, state[0], state[1]};

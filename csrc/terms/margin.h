@@ -73,7 +73,7 @@ struct Margin {
   }
 
   template <class T>
-  void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
+  FR_TERM void finish(const Row<T>& row, PairCounts n, Channels<T>* out, T* state) const {
     state[0] = row.border;
     state[1] = row.active_pos;
     state[2] = row.active_neg;
@@ -81,11 +81,11 @@ struct Margin {
     out[1] = {row.neg, T(n.negative), row.active_neg};
   }
   template <class T>
-  Scale<T> scale(const T* state, const T* grad) const {
+  FR_TERM Scale<T> scale(const T* state, const T* grad) const {
     return {grad[0], -grad[1], state[0]};
   }
   template <class T>
-  void input_gradient(const T* state, const T* grad, T* out) const {
+  FR_TERM void input_gradient(const T* state, const T* grad, T* out) const {
     out[0] = grad[1] * state[2] - grad[0] * state[1];
   }
 

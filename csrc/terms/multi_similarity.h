@@ -73,7 +73,7 @@ struct MultiSimilarity {
   }
 
   template <class T>
-  void finish(const Row<T>& row, PairCounts, Channels<T>* out, T* state) const {
+  FR_TERM void finish(const Row<T>& row, PairCounts, Channels<T>* out, T* state) const {
     const double pull = softplus(log_of(row.positive)), push = softplus(log_of(row.negative));
     state[0] = T(pull);
     state[1] = T(push);
@@ -84,14 +84,14 @@ struct MultiSimilarity {
   }
 
   template <class T>
-  Scale<T> scale(const T* state, const T* grad) const {
+  FR_TERM Scale<T> scale(const T* state, const T* grad) const {
     const T g = grad[0];
     if constexpr (Online) return {g, g, state[0], state[1], state[2], state[3]};
     return {g * exp(-state[0]), g * exp(-state[1]), T(0), T(0), state[2], state[3]};
   }
   // The thresholds are constants.
   template <class T>
-  void input_gradient(const T*, const T*, T* out) const {
+  FR_TERM void input_gradient(const T*, const T*, T* out) const {
     out[0] = out[1] = T(0);
   }
 
