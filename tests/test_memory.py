@@ -46,6 +46,8 @@ CALLS = {
         f"triplet, {mining}": TRAIN.format(f"TripletMarginLoss(mining='{mining}')")
         for mining in ("semihard", "hard", "all", "semihard_all")
     },
+    "triplet, two spaces": "value = fused_rank.TripletMarginLoss(symmetric=True, exclude_closer_than=0.9)("
+    "x, gallery=x.detach().roll(1, 0), mining_embeddings=torch.randn(rows, 16)); value.backward()",
     "topk": "value = fused_rank.retrieval.topk(x.detach(), x.detach(), 10).values.sum()",
     "mining.hard": "value = fused_rank.mining.hard(x.detach(), labels).negative.sum()",
     "mining.partners": "value = fused_rank.mining.partners(x.detach(), labels, negative='semihard').negative.sum()",
@@ -65,7 +67,8 @@ def extra_peak(call: str, backend: str, rows: int) -> float:
     return float(run.stdout)
 
 
-RANKED = ("triplet, semihard", "triplet, all", "triplet, semihard_all")  # work for each positive pair
+# work for each positive pair
+RANKED = ("triplet, semihard", "triplet, all", "triplet, semihard_all", "triplet, two spaces")
 
 
 @pytest.mark.parametrize("call", CALLS)
