@@ -64,9 +64,13 @@ struct Lifted {
   template <class T>
   FR_TERM Scale<T> scale(const T* state, const T* grad) const {
     const T g = grad[0] * state[2];
-    if (g == T(0)) return {T(0), T(0), T(-kNothing), T(-kNothing)};
-    if constexpr (Online) return {g, -g, state[0], state[1]};
-    return {g * exp(-state[0]), -g * exp(-state[1]), T(0), T(0)};
+    if constexpr (Online) {
+      const T peak = T(-kNothing);
+      return {g, -g, g == T(0) ? peak : state[0], g == T(0) ? peak : state[1]};
+    } else {
+      const T pull = exp(-state[0]), push = exp(-state[1]);
+      return {g * pull, -g * push, T(0), T(0)};
+    }
   }
 
   template <class V>
