@@ -15,8 +15,9 @@ from torch import Tensor
 from fused_rank import __main__, selfcheck
 from fused_rank.ops import dispatch
 from fused_rank.ops.schemas import SCHEMAS
-from fused_rank.selfcheck import checks, runner
-from fused_rank.selfcheck import oracle as compact
+from fused_rank.selfcheck import batch as batches
+from fused_rank.selfcheck import checks, loss_checks, runner, tolerance
+from fused_rank.selfcheck.loss_checks import LOSSES
 
 from . import oracle
 
@@ -82,6 +83,19 @@ def test_a_broken_operator_is_found(
     assert f"wrong: {USES[operator]} in float32 under eager" in shown
 
 
+@pytest.mark.parametrize("name", [*LOSSES, "margin_loss, learned"])
+def test_a_loss_with_a_broken_operator_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = dispatch.BACKENDS["eager"]
+    operators = dispatch.OPERATIONS[name.split(",")[0]]
+    monkeypatch.setattr(runner, "CHECKS", {name: checks.CHECKS[name]})
+    for operator in operators[:2]:  # forward and backward
+        with monkeypatch.context() as broken:
+            broken.setattr(backend, operator, slightly_wrong(getattr(backend, operator)))
+            assert selfcheck.verdict(selfcheck.run(CPU, ["eager"], FP32), complete=False) == [
+                f"{name} in float32 under eager"
+            ]
+
+
 def slightly_wrong(right: Callable[..., Any]) -> Callable[..., Any]:
     """The operator with the first row of its first result off: by 1%, or by one for indices."""
 
@@ -136,6 +150,19 @@ def test_an_operation_that_nothing_serves_is_found(monkeypatch: pytest.MonkeyPat
     assert selfcheck.verdict(selfcheck.run(CPU, ["eager"], FP32)) == ["mining.hard in float32: nothing ran"]
 
 
+def test_a_term_that_a_backend_lacks_is_shown_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch.BACKENDS["eager"], "terms", frozenset({"contrastive"}))
+    monkeypatch.setattr(
+        runner, "CHECKS", {name: checks.CHECKS[name] for name in ("circle_loss", "mining.hard")}
+    )
+    lines = selfcheck.run(CPU, ["eager"], FP32)
+    shown = selfcheck.table(lines)
+    assert re.search(r"^circle_loss +eager .* – ", shown, re.M)
+    assert "backend 'eager' cannot serve circle_loss: it has no term circle" in shown
+    assert not any(cell.failed for line in lines for cell in line.cells.values())
+    assert selfcheck.verdict(lines, complete=True) == ["circle_loss in float32: nothing ran"]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_asking_for_a_gpu_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -144,52 +171,86 @@ def test_asking_for_a_gpu_that_is_not_there(
     assert "torch.cuda.is_available() is False" in capsys.readouterr().err
 
 
-OPTIONS: dict[str, tuple[Callable[..., oracle.Rows], dict[str, Any]]] = {
-    "ranked_list_loss, query": (oracle.ranked_list, {"gradient": "query"}),
-    "ranked_list_loss, both": (oracle.ranked_list, {"gradient": "both"}),
-    "ranked_list_loss, exact": (oracle.ranked_list, {"gradient": "exact"}),
-    "contrastive_loss": (oracle.contrastive, {}),
-    "sup_con_loss": (oracle.sup_con, {}),
-    "triplet_margin_loss, hard": (oracle.triplet_margin, {"mining": "hard"}),
-    "triplet_margin_loss, semihard": (oracle.triplet_margin, {"mining": "semihard"}),
-    "triplet_margin_loss, all": (oracle.triplet_margin, {"mining": "all"}),
-    "triplet_margin_loss, band": (oracle.triplet_margin, {"mining": "semihard_all"}),
+ORACLES: dict[str, Callable[..., oracle.Rows]] = {
+    "ranked_list_loss": oracle.ranked_list,
+    "contrastive_loss": oracle.contrastive,
+    "triplet_margin_loss": oracle.triplet_margin,
+    "margin_loss": oracle.margin,
+    "sup_con_loss": oracle.sup_con,
+    "info_nce_loss": oracle.info_nce,
+    "nt_xent_loss": oracle.nt_xent,
+    "n_pairs_loss": oracle.n_pairs,
+    "angular_loss": oracle.angular,
+    "multi_similarity_loss": oracle.multi_similarity,
+    "circle_loss": oracle.circle,
+    "lifted_structure_loss": oracle.lifted_structure,
 }
 
 
-@pytest.mark.parametrize("name", compact.LOSSES)
-@pytest.mark.parametrize("shape", checks.SHAPES, ids=str)
-def test_its_oracle_is_the_tests_oracle(name: str, shape: tuple[int, int | None, int]) -> None:
-    theirs, options = OPTIONS[name]
-    ours, other = (checks.make_batch(*shape, torch.float64, CPU, 0) for _ in range(2))
-    value, gap = compact.LOSSES[name](ours.distances(detach=options.get("gradient") == "query"), *ours.masks)
-    rows = theirs(other.exact_x, other.labels, other.exact_y, other.y_labels, **options)
-    expected = rows.reduce("none")
-    torch.testing.assert_close(value, expected)
-    assert (
-        gap <= rows.gap + 1e-12
-    ).all() or name == "contrastive_loss"  # there a positive's corner is at d = 0
+SPARSE = {  # the share of queries that surely have a loss, where it is low by definition
+    "angular_loss, unique": 0.2,  # one query a class
+    "n_pairs_loss, unique": 0.2,
+    "info_nce_loss": 0.7,  # half the rows, and only some with a positive among the others
+    "multi_similarity_loss, mined": 0.8,
+    "triplet_margin_loss, all, raw squared": 0.8,
+}
+
+
+def assert_definitions_agree(
+    name: str,
+    shape: tuple[int, int | None, int],
+    expected: Callable[[batches.Batch], tuple[Tensor, Tensor]],
+    options: dict[str, Any],
+    form: Callable[[batches.Batch], batches.Batch],
+) -> None:
+    ours, other = (batches.make_batch(*shape, torch.float64, CPU, 0) for _ in range(2))
+    value, gap = expected(form(ours))
+    given = form(other)
+    labels = (None, None) if given.paired else (given.labels, given.y_labels)
+    rows = ORACLES[name](given.exact_x, labels[0], given.exact_y, labels[1], **options)
+    theirs = rows.reduce("none")
+    torch.testing.assert_close(value, theirs)
+    if name != "contrastive_loss":  # there a positive's corner is at d = 0
+        assert (gap <= rows.gap + 1e-12).all()
     upstream = torch.randn(len(value), dtype=torch.float64)
     value.backward(upstream)
-    expected.backward(upstream)
+    theirs.backward(upstream)
     torch.testing.assert_close(ours.exact_x.grad, other.exact_x.grad)
 
 
-@pytest.mark.parametrize("name", compact.LOSSES)
-@pytest.mark.parametrize("seed", range(len(checks.SHAPES)))
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("shape", batches.SHAPES, ids=str)
+def test_its_oracle_is_the_tests_oracle(name: str, shape: tuple[int, int | None, int]) -> None:
+    loss = LOSSES[name]
+    assert_definitions_agree(name.split(",")[0], shape, loss.expected, loss.options, loss.form)
+
+
+def test_its_oracle_of_learned_borders_is_the_tests_oracle() -> None:
+    border = 1.2 + 0.1 * torch.randn(40, dtype=torch.float64)
+    assert_definitions_agree(
+        "margin_loss",
+        batches.SHAPES[1],
+        lambda batch: loss_checks.margin_of_classes(batch, border, 0.5),
+        {"beta": border, "nu": 0.5},
+        lambda batch: batch,
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("seed", range(len(batches.SHAPES)))
 def test_most_queries_are_decided_and_both_parts_of_a_loss_matter(name: str, seed: int) -> None:
-    batch = checks.make_batch(*checks.SHAPES[seed], torch.float32, CPU, seed)
+    batch = batches.make_batch(*batches.SHAPES[seed], torch.float32, CPU, seed)
+    value, gap = LOSSES[name].expected(LOSSES[name].form(batch))
+    assert (gap > tolerance.TOLERANCES[torch.float32].gap).double().mean() > 0.6
+    assert (value > 0).double().mean() > SPARSE.get(name, 0.9)
     d = batch.distances().detach()
-    value, gap = compact.LOSSES[name](d, *batch.masks)
-    assert (gap > checks.TOLERANCES[torch.float32].gap).double().mean() > 0.6
-    assert (value > 0).double().mean() > 0.9
     positive, negative = batch.masks
     for margin, pairs in ((0.8, positive), (1.0, negative), (1.2, negative)):
         assert 0.05 < (d[pairs] < margin).double().mean() < 0.97
 
 
 def test_what_one_backend_does_not_serve_is_wrong_only_where_all_were_tried() -> None:
-    served = runner.Cell(checks.Difference(0.0, 1.0))
+    served = runner.Cell(tolerance.Difference(0.0, 1.0))
     cells = {torch.float32: served, torch.float64: runner.Cell()}
     lines = [runner.Line("mining.hard", "narrow", cells=cells)]
     assert selfcheck.verdict(lines, complete=True) == ["mining.hard in float64: nothing ran"]
@@ -199,8 +260,8 @@ def test_what_one_backend_does_not_serve_is_wrong_only_where_all_were_tried() ->
 
 
 def test_an_error_that_is_not_a_number_fails() -> None:
-    assert runner.Cell(checks.Difference(float("nan"), 1.0)).failed
-    assert not runner.Cell(checks.Difference(0.5, 1.0)).failed
+    assert runner.Cell(tolerance.Difference(float("nan"), 1.0)).failed
+    assert not runner.Cell(tolerance.Difference(0.5, 1.0)).failed
 
 
 def test_processes_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,14 @@ import time
 import torch
 
 from ..ops import dispatch
-from .checks import SHAPES
+from .batch import SHAPES
 from .runner import NOT_SERVED, Line, Served, run
 
 __all__ = ["Served", "add_arguments", "main", "run", "table", "verdict"]
 
 
 def table(lines: list[Line]) -> str:
-    """The lines as text, failures explained below."""
+    """The lines as text; below, what a backend serves in no dtype and why, and what failed and how."""
     dtypes = list(lines[0].cells)
     names = [_name(dtype) for dtype in dtypes]
     rows = [["operation", "backend", "default", "ran", "kernels", *names, "s"]]
@@ -29,6 +29,9 @@ def table(lines: list[Line]) -> str:
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
+    text += dict.fromkeys(
+        line.cells[dtypes[0]].lacks for line in lines if all(cell.lacks for cell in line.cells.values())
+    )
     for line in lines:
         for dtype, cell in line.cells.items():
             if cell.problem:

@@ -13,7 +13,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..ops import dispatch
-from .checks import CHECKS, SHAPES, TOLERANCES, Difference, make_batch
+from .batch import SHAPES, make_batch
+from .checks import CHECKS
+from .tolerance import TOLERANCES, Difference
 
 DTYPES = tuple(TOLERANCES)
 NOT_SERVED = "–"
@@ -48,6 +50,7 @@ class Cell:
 
     worst: Difference | None = None
     problem: str = ""
+    lacks: str = ""  # the reason where it does not
 
     @property
     def failed(self) -> bool:
@@ -129,7 +132,7 @@ def _cell(line: Line, dtype: torch.dtype, device: torch.device) -> Cell:
                 differences += CHECKS[line.operation](batch, TOLERANCES[dtype])
     except Exception as error:
         if isinstance(error, RuntimeError) and "cannot serve" in str(error):
-            return Cell()
+            return Cell(lacks=str(error))
         return Cell(problem=f"{type(error).__name__}: {error}".splitlines()[0])
     line.served = served.text
     line.launches += _launches() - launched
