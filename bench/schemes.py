@@ -105,7 +105,7 @@ def strip_gradient(term: str, batch: Batch, tile: Tile = Tile(), costs: Mapping[
 
 def wide_gradient(term: str, batch: Batch, costs: Mapping[str, Cost] = COSTS) -> list[Sweep]:
     """The same as it ships: coefficients into strips, then strips times rows, one after the other."""
-    tile, pull = tile_of("coefficients", batch), tile_of("strip_pull", batch)
+    tile, pull = tile_of("coefficients", batch), tile_of("wide_pull", batch)
     slope = _metric(costs) + costs[f"{term} slope"]
     made = _walk("coefficients", batch, tile, costs, slope, scores=1)
     slices = ceil(batch.width / pull.slice)

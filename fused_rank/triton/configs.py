@@ -16,6 +16,7 @@ from .launch import Specialisation, recording
 # rows and columns of an entry of the live map; statistics tiles are multiples of it, gradient tiles divide it
 LIVE_TILE = 64
 STRIP_TILE = 64  # rows and columns of a strip's tile; tiles of its gradient nest inside
+NEAR_FEATURES = 32  # a step of gradients of close pairs in strips
 SUM_BLOCK = 128  # rows per program of the kernels that finish rows
 FP32_PRECISION = "FUSED_RANK_FP32_PRECISION"  # environment variable
 _PRECISIONS = ("tf32x3", "ieee", "tf32")
@@ -74,14 +75,10 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ("selection", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
     ("strip", 4): [(float("inf"), Tiles(64, 64, 32, 4, 3, maxnreg=None))],
     ("strip", 2): [(float("inf"), Tiles(64, 64, 64, 4, 3))],
-    ("strip_pull", 4): [
-        (128, Tiles(64, 32, 0, 8, 2, features=64)),
-        (float("inf"), Tiles(64, 32, 0, 8, 2, features=128)),
-    ],
-    ("strip_pull", 2): [
-        (128, Tiles(64, 32, 0, 8, 2, features=64)),
-        (float("inf"), Tiles(64, 32, 0, 8, 2, features=128)),
-    ],
+    ("strip_pull", 4): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
+    ("strip_pull", 2): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
+    ("wide_pull", 4): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=128))],  # without close pairs
+    ("wide_pull", 2): [(float("inf"), Tiles(64, 32, 0, 8, 2, features=64))],
 }
 
 
@@ -146,8 +143,13 @@ def precision(dtype: torch.dtype, *, exact: bool = False) -> str:
 
 
 def local_precision(*, exact: bool = False) -> str:
-    """`input_precision` of products within clusters, whose rows are fp32 whatever they came as."""
-    return precision(torch.float32, exact=exact)
+    """`input_precision` of products within clusters, whose rows are fp32 whatever they came as.
+
+    Where ieee was asked for they stay tf32x3, if there is one: rows relative to a centre lose nothing by it, and a
+    thread has no registers for two products of single multiplications.
+    """
+    chosen = precision(torch.float32, exact=exact)
+    return "tf32x3" if chosen == "ieee" and not exact and not torch.version.hip else chosen
 
 
 def splits(programs: int, tiles: int, most: int) -> int:

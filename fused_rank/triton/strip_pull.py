@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .configs import STRIP_TILE, local_precision, near_tiles, precision, splits, tiles
+from .configs import NEAR_FEATURES, STRIP_TILE, Tiles, local_precision, near_tiles, precision, splits, tiles
 from .launch import launch
 from .operand import Operand, Packed
 from .pull import finish_pull, pull_far, pull_local, pull_near
@@ -144,7 +144,8 @@ def _pull(own: Operand, other: Operand, coefficients: Coefficients, anchors_own:
         "live_column": 0,
     }
     constexprs = {"ANCHORS_OWN": anchors_own, "METRIC": "euclidean"}
-    return pull_strip(own, other, coefficients.values, arguments, constexprs, (False, True))
+    tile = tiles("strip_pull", own.source.dtype, own.width)
+    return pull_strip(own, other, coefficients.values, arguments, constexprs, tile, (False, True))
 
 
 def pull_strip(
@@ -153,19 +154,20 @@ def pull_strip(
     values: Tensor,
     arguments: dict[str, Any],
     constexprs: dict[str, Any],
+    tile: Tiles,
     visits: tuple[bool, ...],
 ) -> Tensor:
     """The sums [owners, D] of a strip's coefficients `values`; `visits`: far pairs (False), then close ones (True)."""
     dtype, width = own.source.dtype, own.width
-    tile = tiles("strip_pull", dtype, width)
     owners = arguments["owners"]
-    grid = (triton.cdiv(owners, tile.rows), triton.cdiv(width, tile.features))
-    parts = splits(grid[0] * grid[1], triton.cdiv(arguments["others"], tile.columns), 16)
+    blocks, slices = triton.cdiv(owners, tile.rows), triton.cdiv(width, tile.features)
+    parts = splits(blocks * slices, triton.cdiv(arguments["others"], tile.columns), 16)
     sums = torch.empty(parts, owners, width, dtype=torch.float32, device=values.device)
     for near in visits:
+        features = min(tile.features, NEAR_FEATURES) if near else tile.features
         launch(
             strip_pull_kernel,
-            (*grid, parts),
+            (blocks, triton.cdiv(width, features), parts),
             {
                 **arguments,
                 "x": own.side,
@@ -183,7 +185,7 @@ def pull_strip(
                 "LOCAL": local_precision(),
                 "BM": tile.rows,
                 "BN": tile.columns,
-                "DS": tile.features,
+                "DS": features,
             },
             **(near_tiles(dtype) if near else tile).options,
         )

@@ -112,4 +112,5 @@ def _pulled(
         "live_column": arguments["live_column"],
     }
     kind = {"ANCHORS_OWN": True, "METRIC": constexprs["METRIC"]}
-    return pull_strip(x, y, values, given, kind, (False,))
+    tile = tiles("wide_pull", x.source.dtype, x.width)
+    return pull_strip(x, y, values, given, kind, tile, (False,))

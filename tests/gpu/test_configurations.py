@@ -40,6 +40,7 @@ TILED: dict[str, list[Check]] = {
         partial(loss_check, RANKED_LIST, {"gradient": "query"}, "two-set"),
     ],
     "coefficients": [wide_check],
+    "wide_pull": [wide_check],
     "near": [near_copies_check],
     "selection": [partial(loss_check, TRIPLET, {"mining": "hard"}, "self")],
     "strip": [partial(loss_check, TRIPLET, {"mining": "semihard"}, "two-set")],
