@@ -92,11 +92,8 @@ def test_against_autograd(case: tuple[str, Combo], backend: Backend, generator: 
     served = BACKENDS[backend.name].dtypes
     if served is not None and dtype not in served:
         pytest.skip(f"{backend.name} does not serve {dtype}")
-<<<<<<< HEAD
     if backend.interpreted and combo["shape"][0] > 100:
         pytest.skip("the kernels' own tests have more shapes")
-=======
->>>>>>> triton
     symmetric, normalize = form.endswith("symmetric"), metric != "dot"
     metric = metric.split()[0]
     inputs = make_inputs(form.split()[0], *combo["shape"], dtype, generator)
