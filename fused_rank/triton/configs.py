@@ -143,13 +143,8 @@ def precision(dtype: torch.dtype, *, exact: bool = False) -> str:
 
 
 def local_precision(*, exact: bool = False) -> str:
-    """`input_precision` of products within clusters, whose rows are fp32 whatever they came as.
-
-    Where ieee was asked for they stay tf32x3, if there is one: rows relative to a centre lose nothing by it, and a
-    thread has no registers for two products of single multiplications.
-    """
-    chosen = precision(torch.float32, exact=exact)
-    return "tf32x3" if chosen == "ieee" and not exact and not torch.version.hip else chosen
+    """`input_precision` of products within clusters, whose rows are fp32 whatever they came as."""
+    return precision(torch.float32, exact=exact)
 
 
 def splits(programs: int, tiles: int, most: int) -> int:

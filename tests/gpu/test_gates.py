@@ -69,7 +69,7 @@ GOOD = {"registers": 128, "stack bytes": 0, "shared bytes": 32768, "instructions
 @pytest.mark.parametrize(
     ("change", "target", "tensor", "why"),
     [
-        ({"stack bytes": 8}, "sm_80", True, "spills"),
+        ({"stack bytes": 8, "local memory": 4}, "sm_80", True, "spills"),
         ({"local memory": 2}, "sm_90", True, "spills"),
         ({"spilled registers": 1}, "gfx942", True, "spills"),
         ({"shared bytes": 100 * 1024}, "sm_120", True, "shared memory"),
@@ -86,6 +86,7 @@ def test_gates_refuse(change, target, tensor, why):
 def test_gates_pass_what_is_good(target):
     assert not violations(GOOD, target, True)
     assert not violations({**GOOD, "tensor": 0}, target, None)
+    assert not violations({**GOOD, "stack bytes": 8}, target, True)  # that no instruction touches
 
 
 @pytest.mark.parametrize(
