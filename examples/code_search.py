@@ -1,7 +1,7 @@
 """Code search: find a function by its docstring, with two towers trained in batches of 4096 pairs.
 
 The pairs are real: every documented function and class of the Python standard library, torch, numpy and scikit-learn.
-Both texts become TF-IDF weighted counts of words and character n-grams, hashed into 2048 numbers; each tower is a
+Both texts become TF-IDF weighted counts of words and character n-grams, hashed into 4096 numbers; each tower is a
 linear map that starts from their principal components, and a small residual layer. In-batch N-pairs and cross-modal
 triplets with each mining are compared with plain TF-IDF on modules that no training saw.
 """
@@ -30,7 +30,7 @@ import step_cost
 from fused_rank.retrieval import evaluate
 
 BATCH = 4096
-HASHED, WIDTH = 2048, 384
+HASHED, WIDTH = 4096, 512
 MEMORY_LIMIT = 4 << 30  # bytes that a step may take, for "the largest batch it can hold"
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -44,7 +44,7 @@ class Score:
 
 @dataclass
 class Texts:
-    """Hashed features [N, 2048] of docstrings and sources, and which of the pairs are held out."""
+    """Hashed features [N, 4096] of docstrings and sources, and which of the pairs are held out."""
 
     docstrings: Tensor
     sources: Tensor
@@ -87,11 +87,11 @@ def _score(docstrings: Tensor, sources: Tensor) -> Score:
 
 
 class Tower(nn.Module):
-    """[B, 2048] -> [B, 384], on the unit sphere."""
+    """[B, 4096] -> [B, 512], on the unit sphere."""
 
     def __init__(self, components: Tensor) -> None:
         super().__init__()
-        self.drop = nn.Dropout(0.4)
+        self.drop = nn.Dropout(0.3)
         self.project = nn.Linear(HASHED, WIDTH, bias=False)
         self.residual = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
         with torch.no_grad():
@@ -186,7 +186,7 @@ def costs() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("examples/results"))
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
 

@@ -40,7 +40,9 @@ def eager_triplets(queries: Tensor, gallery: Tensor) -> Tensor:
     from pytorch_metric_learning.losses import TripletMarginLoss
 
     labels = torch.arange(len(queries))
-    value: Tensor = TripletMarginLoss(margin=MARGIN)(queries, labels, ref_emb=gallery, ref_labels=labels)
+    value: Tensor = TripletMarginLoss(margin=MARGIN)(
+        queries, labels, ref_emb=gallery, ref_labels=labels.clone()
+    )
     return value
 
 

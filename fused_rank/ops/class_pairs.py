@@ -6,12 +6,14 @@ Their length depends on the labels, so torch.compile breaks its graph here.
 import torch
 from torch import Tensor
 
+from .outside_graph import outside_graph
+
 Pairs = tuple[
     Tensor, Tensor
 ]  # int64 [L] by anchor: anchors index the queries, positives what they are compared with
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@outside_graph
 def unique_pairs(
     labels: Tensor | None, gallery_labels: Tensor | None, rows: int, device: torch.device
 ) -> Pairs:
@@ -37,7 +39,7 @@ def unique_pairs(
     return anchor, positive[turn]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@outside_graph
 def all_pairs(labels: Tensor | None, gallery_labels: Tensor | None, rows: int, device: torch.device) -> Pairs:
     """Every (anchor, positive); in self form both orders of a pair."""
     if labels is None:
@@ -53,7 +55,7 @@ def all_pairs(labels: Tensor | None, gallery_labels: Tensor | None, rows: int, d
     return anchor[pair], positive[pair]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@outside_graph
 def undirected(anchor: Tensor, positive: Tensor, rows: int) -> Pairs:
     """Of `all_pairs` in self form: those with the lower row as anchor [L / 2], and each pair's place among them [L]."""
     lower, upper = torch.minimum(anchor, positive), torch.maximum(anchor, positive)

@@ -14,6 +14,7 @@ from .blocks import Gallery, row_blocks
 from .class_pairs import all_pairs, by_anchor
 from .dispatch import select
 from .options import Metric, Mining
+from .outside_graph import outside_graph
 from .reduction import Rows
 from .rows import prepare, widened
 from .triplet import explicit_triplet_rows
@@ -67,7 +68,7 @@ def judged_triplet_rows(
     return Rows(sums + non_finite(x, gallery) + (judge.rows.detach() * 0).sum(), counts, active)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@outside_graph
 @torch.no_grad()
 def judged_triplets(sides: Sides, judge: Judge, mining: Mining, metric: Metric, normalize: bool) -> Triplets:
     """The triplets themselves, at most one for each (anchor, positive)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 
 import pytest
 
@@ -17,7 +18,7 @@ MOST = 4  # files that are compiled again, for one target, because they changed
 SAMPLE = (("topk.cu", "sm_80"), ("listed.cu", "sm_90"), ("semihard.cu", "sm_120"))
 needs_nvcc = pytest.mark.skipif(isinstance(compiling.nvcc(), str), reason=str(compiling.nvcc()))
 SOURCES = {path.name: path for path in compiling.sources()}
-STRUCT = re.compile(r"(template <bool \w+>\s+)?struct (\w+) \{\s+static constexpr int kChannels")
+STRUCT = re.compile(r"(template <bool [^>]+>\s+)?struct (\w+) \{\s+static constexpr int kChannels")
 
 
 def test_every_file_is_recorded_for_every_target():
@@ -43,7 +44,11 @@ def every_term() -> list[str]:
     found = []
     for path in sorted(compiling.ROOT.glob("csrc/terms/*.h")):
         for template, name in STRUCT.findall(path.read_text()):
-            found += [f"{name}<false>", f"{name}<true>"] if template else [name]
+            choices = product(("false", "true"), repeat=template.count("bool"))
+            variants = [
+                ", ".join(f"(bool){int(one == 'true')}" if False else one for one in v) for v in choices
+            ]
+            found += [f"{name}<{variant}>" for variant in variants] if template else [name]
     return found
 
 
