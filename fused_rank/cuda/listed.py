@@ -3,11 +3,10 @@
 O(pairs · D) work and no product, so fp64 costs little and no digit is lost between near-duplicates.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from ..gpu.edges import Edges, sum_edges
 from ..ops.options import Metric
 from . import kernels
 from .rows import Rows
@@ -24,41 +23,18 @@ def listed_squares(query: Rows, gallery: Rows, i: Tensor, j: Tensor) -> Tensor:
     return square.masked_fill_(~(query.finite[i] & gallery.finite[j]), torch.nan)
 
 
-@dataclass(frozen=True, slots=True)
-class Edges:
-    """Pairs of query row and gallery row with d loss / d distance · edge factor, which moves both ends."""
-
-    query: Tensor  # int64 [E], original rows
-    gallery: Tensor
-    coefficient: Tensor  # fp64 [E]
-
-
 def add_edges(
     edges: Edges, query: Rows, gallery: Rows, to_query: Tensor | None, to_gallery: Tensor | None
 ) -> None:
     """Adds the edges' gradients to fp64 [M, D] and [N, D]. In self form (one side) both ends move `to_query`."""
-    if query is gallery:
-        if to_query is not None:
-            target = torch.cat((edges.query, edges.gallery))
-            other = torch.cat((edges.gallery, edges.query))
-            _add_to(to_query, target, other, edges.coefficient.repeat(2), query, query)
-        return
-    if to_query is not None:
-        _add_to(to_query, edges.query, edges.gallery, edges.coefficient, query, gallery)
-    if to_gallery is not None:
-        _add_to(to_gallery, edges.gallery, edges.query, edges.coefficient, gallery, query)
+    sum_edges(edges, query, gallery, to_query, to_gallery, _sums)
 
 
-def _add_to(
-    total: Tensor, target: Tensor, other: Tensor, coefficient: Tensor, own: Rows, others: Rows
-) -> None:
-    """Edges in the order of their target row, equal ones as listed, so that a row's sum has one order."""
-    target, order = target.sort(stable=True)
-    start = torch.searchsorted(target, torch.arange(own.size + 1, device=target.device))
+def _sums(total: Tensor, start: Tensor, other: Tensor, coefficient: Tensor, own: Rows, others: Rows) -> None:
     kernels.run(
         "edge_sums",
-        [own.exact, others.exact, start, other[order], coefficient[order], total],
-        [own.size, others.size, own.width, order.shape[0]],
+        [own.exact, others.exact, start, other, coefficient, total],
+        [own.size, others.size, own.width, other.shape[0]],
     )
 
 
@@ -68,10 +44,3 @@ def edge_factors(square: Tensor, metric: Metric) -> Tensor:
         return square.rsqrt().masked_fill(square == 0, 0)
     factor = torch.full_like(square, 2.0 if metric == "sqeuclidean" else 1.0)
     return factor.masked_fill_(square.isnan(), torch.nan)
-
-
-def to_metric(square: Tensor, metric: Metric) -> Tensor:
-    """The distance of a squared difference (of unit rows, for cosine)."""
-    if metric == "euclidean":
-        return square.sqrt()
-    return square / 2 if metric == "cosine" else square

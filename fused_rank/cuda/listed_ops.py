@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from ..gpu.edges import Edges, to_metric
 from ..ops.options import Metric
 from ..ops.validation import refuse_outside
 from ..reference.distance import accumulation_dtype
-from .listed import Edges, add_edges, edge_factors, listed_squares, to_metric
+from .listed import add_edges, edge_factors, listed_squares
 from .rows import Rows, describe
 
 

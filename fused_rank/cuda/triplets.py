@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..gpu.order import LabelOrder, order_by_label
+from ..gpu.edges import Edges, lost_rows, to_metric
+from ..gpu.order import LabelOrder, order_by_label, positive_of
 from ..ops.options import METRICS, Metric
 from ..ops.schemas import triplet_state_rows
 from ..reference.distance import accumulation_dtype
 from . import kernels
 from .distances import fill_strip
-from .listed import Edges, add_edges, edge_factors, listed_squares, to_metric
+from .listed import add_edges, edge_factors, listed_squares
 from .operand import Packed, pack
 from .rows import Rows, describe
 from .strips import Strip, strips
@@ -149,22 +150,9 @@ def mine_semihard(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
         _semihard(problem, strip, negative, offset, problem.columns, 1)
     anchor = torch.arange(problem.anchors, device=count.device).repeat_interleave(count, output_size=length)
     slot = torch.arange(length, device=count.device) - start[anchor]
-    positive = _positive_of(order, order.query.argsort()[anchor], slot)
+    positive = positive_of(order, order.query.argsort()[anchor], slot)
     found = negative >= 0
     return anchor[found], positive[found], negative[found].long()
-
-
-def _positive_of(order: LabelOrder, at: Tensor, slot: Tensor) -> Tensor:
-    """The gallery row in a slot of the anchor at a sorted position."""
-    position = order.begin.long()[at] + slot
-    if order.self_form:
-        position += position >= at
-    return order.gallery[position.clamp(max=order.gallery.shape[0] - 1)]
-
-
-def _lost(own: Rows, gallery: Rows) -> Tensor:
-    """Rows of one side that are not finite or paired with a gallery row that is not; bool [R]."""
-    return ~(own.finite & gallery.finite.all())
 
 
 def hard_forward(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -177,7 +165,7 @@ def hard_forward(problem: Problem) -> tuple[Tensor, Tensor]:
     an = to_metric(listed_squares(query, gallery, anchor, negative.clamp(min=0)), problem.metric)
     violation = ap - an + problem.margin
     loss = torch.nn.functional.softplus(violation) if problem.soft else violation.relu()
-    loss = loss.masked_fill(~valid, 0).masked_fill(_lost(query, gallery), torch.nan)
+    loss = loss.masked_fill(~valid, 0).masked_fill(lost_rows(query, gallery), torch.nan)
     active = valid if problem.soft else loss > 0
     rows = torch.stack((loss, valid.to(loss.dtype), active.to(loss.dtype))).to(problem.dtype)
     return rows, torch.stack((positive, negative)).to(problem.dtype)
@@ -225,7 +213,9 @@ def mined_backward(
     return tuple(  # type: ignore[return-value]
         None
         if total is None
-        else own.project(total).masked_fill_(_lost(own, gallery).unsqueeze(1), torch.nan).to(own.source.dtype)
+        else own.project(total)
+        .masked_fill_(lost_rows(own, gallery).unsqueeze(1), torch.nan)
+        .to(own.source.dtype)
         for own, total in ((query, to_query), (gallery, to_gallery))
     )
 
@@ -268,4 +258,4 @@ def _triplets(
     count = order.positive_count[first : first + anchors]
     anchor = order.query[first : first + anchors]
     slot, at = ((slot < count) & (negative >= 0) & active[anchor]).nonzero().unbind(1)
-    yield anchor[at], _positive_of(order, first + at, slot), negative[slot, at].long()
+    yield anchor[at], positive_of(order, first + at, slot), negative[slot, at].long()

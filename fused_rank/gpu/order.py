@@ -70,3 +70,11 @@ def reversed_ranges(order: LabelOrder) -> tuple[Tensor, Tensor]:
     begin = torch.searchsorted(order.end, place, right=True, out_int32=True)
     end = torch.searchsorted(order.begin, place, right=True, out_int32=True)
     return begin, end
+
+
+def positive_of(order: LabelOrder, at: Tensor, slot: Tensor) -> Tensor:
+    """The gallery row in a slot of the anchor at a sorted position."""
+    position = order.begin.long()[at] + slot
+    if order.self_form:
+        position += position >= at
+    return order.gallery[position.clamp(max=order.gallery.shape[0] - 1)]

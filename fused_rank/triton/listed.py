@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..gpu.edges import Edges, sum_edges
 from ..gpu.finite import finite_rows
 from .configs import blocks
 from .launch import launch
@@ -51,11 +52,6 @@ def source_of(x: Tensor, *, unit: bool) -> Source:
     finite = finite_rows(norm.square(), x.dtype.itemsize, unit_rows=unit)
     inverse = torch.where(norm > 0, 1 / norm, 0.0) if unit else torch.ones_like(norm)
     return Source(x, inverse.masked_fill(~finite, 0.0), finite, unit)
-
-
-def lost_rows(own: Source, gallery: Source) -> Tensor:
-    """Rows of one side whose results are unknown: not finite, or paired with a gallery row that is not; bool [R]."""
-    return ~(own.finite & gallery.finite.all())
 
 
 @triton.jit
@@ -167,37 +163,16 @@ def edge_sum_kernel(
     tl.store(Total + place, total, mask=inside)
 
 
-@dataclass(frozen=True, slots=True)
-class Edges:
-    """Pairs of query row and gallery row with d loss / d distance · edge factor, which moves both ends."""
-
-    query: Tensor  # int64 [E], original rows
-    gallery: Tensor
-    coefficient: Tensor  # fp64 [E]
-
-
 def add_edges(
     edges: Edges, query: Source, gallery: Source, to_query: Tensor | None, to_gallery: Tensor | None
 ) -> None:
     """Adds the edges' gradients to fp64 [M, D] and [N, D]. In self form (one source) both ends move `to_query`."""
-    if query is gallery:
-        target = torch.cat((edges.query, edges.gallery))
-        other = torch.cat((edges.gallery, edges.query))
-        if to_query is not None:
-            _add_to(to_query, target, other, edges.coefficient.repeat(2), query, query)
-        return
-    if to_query is not None:
-        _add_to(to_query, edges.query, edges.gallery, edges.coefficient, query, gallery)
-    if to_gallery is not None:
-        _add_to(to_gallery, edges.gallery, edges.query, edges.coefficient, gallery, query)
+    sum_edges(edges, query, gallery, to_query, to_gallery, _sums)
 
 
-def _add_to(
-    total: Tensor, target: Tensor, other: Tensor, coefficient: Tensor, own: Source, others: Source
+def _sums(
+    total: Tensor, start: Tensor, other: Tensor, coefficient: Tensor, own: Source, others: Source
 ) -> None:
-    """Edges in the order of their target row, equal ones as listed, so that a row's sum has one order."""
-    target, order = target.sort(stable=True)
-    start = torch.searchsorted(target, torch.arange(own.size + 1, device=target.device))
     tile = blocks("edges")
     launch(
         edge_sum_kernel,
@@ -211,8 +186,8 @@ def _add_to(
             "InverseX": own.inverse,
             "InverseY": others.inverse,
             "Start": start,
-            "Other": other[order],
-            "Coefficient": coefficient[order],
+            "Other": other,
+            "Coefficient": coefficient,
             "Total": total,
             "rows": own.size,
             "width": own.width,
@@ -227,10 +202,3 @@ def edge_factors(square: Tensor, metric: str) -> Tensor:
     if metric == "euclidean":
         return square.rsqrt().masked_fill(square == 0, 0)
     return torch.full_like(square, 2.0 if metric == "sqeuclidean" else 1.0)
-
-
-def to_metric(square: Tensor, metric: str) -> Tensor:
-    """The distance of a squared difference (of unit rows, for cosine)."""
-    if metric == "euclidean":
-        return square.sqrt()
-    return square / 2 if metric == "cosine" else square

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from ..gpu.edges import Edges, to_metric
 from ..ops.validation import refuse_outside
-from .listed import Edges, Source, add_edges, edge_factors, listed_squares, source_of, to_metric
+from .listed import Source, add_edges, edge_factors, listed_squares, source_of
 
 
 def _listed(

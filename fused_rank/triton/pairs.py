@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..gpu.order import LabelOrder
+from ..gpu.order import LabelOrder, reversed_ranges
 from .configs import precision
 from .operand import Operand, Packed
 from .terms import Term
@@ -62,13 +61,3 @@ def gallery_pairs(
 ) -> Pairs:
     """The gallery against the queries."""
     return Pairs(packed.gallery, packed.query, *reversed_ranges(order), term, params, metric)
-
-
-def reversed_ranges(order: LabelOrder) -> tuple[Tensor, Tensor]:
-    """For each sorted gallery row its positives [begin, end) among the sorted queries: the ranges rise with the
-    query.
-    """
-    place = torch.arange(order.gallery.shape[0], dtype=torch.int32, device=order.begin.device)
-    begin = torch.searchsorted(order.end, place, right=True, out_int32=True)
-    end = torch.searchsorted(order.begin, place, right=True, out_int32=True)
-    return begin, end

@@ -7,11 +7,12 @@ import torch
 import triton
 from torch import Tensor
 
-from ..gpu.order import LabelOrder, order_by_label
+from ..gpu.edges import Edges, lost_rows, to_metric
+from ..gpu.order import LabelOrder, order_by_label, positive_of
 from .configs import blocks
 from .every_triplet import all_backward_kernel, all_forward_kernel
 from .launch import launch
-from .listed import Edges, Source, add_edges, edge_factors, listed_squares, lost_rows, source_of, to_metric
+from .listed import Source, add_edges, edge_factors, listed_squares, source_of
 from .operand import Packed, pack
 from .ranks import STATE_SLOTS, semihard_kernel
 from .selection import hardest
@@ -151,17 +152,9 @@ def mine_semihard(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
         _semihard(problem, strip, square, negative, offset, problem.columns, 1, rows)
     anchor = torch.arange(problem.anchors, device=count.device).repeat_interleave(count, output_size=length)
     slot = torch.arange(length, device=count.device) - start[anchor]
-    positive = _positive_of(order, order.query.argsort()[anchor], slot)
+    positive = positive_of(order, order.query.argsort()[anchor], slot)
     found = negative >= 0
     return anchor[found], positive[found], negative[found].long()
-
-
-def _positive_of(order: LabelOrder, at: Tensor, slot: Tensor) -> Tensor:
-    """The gallery row in a slot of the anchor at a sorted position."""
-    position = order.begin.long()[at] + slot
-    if order.self_form:
-        position += position >= at
-    return order.gallery[position.clamp(max=order.gallery.shape[0] - 1)]
 
 
 def hard_forward(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -300,4 +293,4 @@ def _triplets(order: LabelOrder, first: int, negative: Tensor) -> Iterator[tuple
     slot = torch.arange(slots, device=negative.device)[:, None]
     count = order.positive_count[first : first + anchors]
     slot, at = ((slot < count) & (negative >= 0)).nonzero().unbind(1)
-    yield order.query[first + at], _positive_of(order, first + at, slot), negative[slot, at].long()
+    yield order.query[first + at], positive_of(order, first + at, slot), negative[slot, at].long()
