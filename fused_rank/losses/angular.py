@@ -1,7 +1,5 @@
 """Angular loss."""
 
-from torch import Tensor
-
 from ..functional.angular import angular_loss, check_angular_options
 from ..ops.options import PairChoice, Reduction
 from ._base import RankingLoss
@@ -51,6 +49,7 @@ class AngularLoss(RankingLoss):
     0.0181
     """
 
+    _function = staticmethod(angular_loss)
     _options = ("alpha", "pairs", "npairs_weight")
 
     def __init__(
@@ -66,31 +65,3 @@ class AngularLoss(RankingLoss):
         self.alpha = alpha
         self.pairs: PairChoice = pairs
         self.npairs_weight = npairs_weight
-
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None = None,
-        *,
-        gallery: Tensor | None = None,
-        gallery_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of embeddings against each other, or against a gallery.
-
-        Args:
-            embeddings: queries [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
-                gallery row i.
-            gallery: [N, D] to compare with; None means all the other embeddings.
-            gallery_labels: integers [N].
-        """
-        return angular_loss(
-            embeddings,
-            labels,
-            gallery=gallery,
-            gallery_labels=gallery_labels,
-            alpha=self.alpha,
-            pairs=self.pairs,
-            npairs_weight=self.npairs_weight,
-            reduction=self.reduction,
-        )

@@ -1,7 +1,5 @@
 """Circle loss."""
 
-from torch import Tensor
-
 from ..functional.circle import check_circle_options, circle_loss
 from ..ops.options import Reduction
 from ._base import RankingLoss
@@ -43,6 +41,7 @@ class CircleLoss(RankingLoss):
     0.04
     """
 
+    _function = staticmethod(circle_loss)
     _options = ("m", "gamma")
 
     def __init__(
@@ -56,30 +55,3 @@ class CircleLoss(RankingLoss):
         check_circle_options(m, gamma)
         self.m = m
         self.gamma = gamma
-
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None = None,
-        *,
-        gallery: Tensor | None = None,
-        gallery_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of embeddings against each other, or against a gallery.
-
-        Args:
-            embeddings: queries [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
-                gallery row i.
-            gallery: [N, D] to compare with; None means all the other embeddings.
-            gallery_labels: integers [N].
-        """
-        return circle_loss(
-            embeddings,
-            labels,
-            gallery=gallery,
-            gallery_labels=gallery_labels,
-            m=self.m,
-            gamma=self.gamma,
-            reduction=self.reduction,
-        )

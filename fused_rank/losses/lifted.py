@@ -1,7 +1,5 @@
 """Generalised lifted structure loss."""
 
-from torch import Tensor
-
 from ..functional.lifted import check_lifted_options, lifted_structure_loss
 from ..ops.options import Metric, Reduction
 from ._base import DistanceLoss
@@ -45,6 +43,7 @@ class GeneralizedLiftedStructureLoss(DistanceLoss):
     [0.5, 1.5, 0.8133]
     """
 
+    _function = staticmethod(lifted_structure_loss)
     _options = ("neg_margin", "pos_margin")
 
     def __init__(
@@ -60,32 +59,3 @@ class GeneralizedLiftedStructureLoss(DistanceLoss):
         check_lifted_options(neg_margin, pos_margin)
         self.neg_margin = neg_margin
         self.pos_margin = pos_margin
-
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None = None,
-        *,
-        gallery: Tensor | None = None,
-        gallery_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of embeddings against each other, or against a gallery.
-
-        Args:
-            embeddings: queries [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
-                gallery row i.
-            gallery: [N, D] to compare with; None means all the other embeddings.
-            gallery_labels: integers [N].
-        """
-        return lifted_structure_loss(
-            embeddings,
-            labels,
-            gallery=gallery,
-            gallery_labels=gallery_labels,
-            neg_margin=self.neg_margin,
-            pos_margin=self.pos_margin,
-            normalize=self.normalize,
-            metric=self.metric,
-            reduction=self.reduction,
-        )

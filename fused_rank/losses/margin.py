@@ -1,5 +1,7 @@
 """Margin loss."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -53,6 +55,7 @@ class MarginLoss(DistanceLoss):
     (1.1, -1.0)
     """
 
+    _function = staticmethod(margin_loss)
     _options = ("margin", "nu", "learn_beta", "num_classes")
 
     beta: float | Tensor
@@ -94,32 +97,8 @@ class MarginLoss(DistanceLoss):
         border = f"{float(self.beta):g}" if single else f"[{self.num_classes} numbers]"
         return f"beta={border}, {super().extra_repr()}"
 
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None = None,
-        *,
-        gallery: Tensor | None = None,
-        gallery_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of embeddings against each other, or against a gallery.
-
-        Args:
-            embeddings: queries [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
-                gallery row i.
-            gallery: [N, D] to compare with; None means all the other embeddings.
-            gallery_labels: integers [N].
-        """
-        return margin_loss(
-            embeddings,
-            labels,
-            gallery=gallery,
-            gallery_labels=gallery_labels,
-            margin=self.margin,
-            nu=self.nu if self.learn_beta else 0.0,
-            beta=self.beta,
-            normalize=self.normalize,
-            metric=self.metric,
-            reduction=self.reduction,
-        )
+    def _keywords(self) -> dict[str, Any]:
+        """The border as it stands; ν weighs it only where it is learned."""
+        nu = self.nu if self.learn_beta else 0.0
+        geometry = {"normalize": self.normalize, "metric": self.metric, "reduction": self.reduction}
+        return {"margin": self.margin, "nu": nu, "beta": self.beta, **geometry}

@@ -1,7 +1,5 @@
 """Multi-similarity loss."""
 
-from torch import Tensor
-
 from ..functional.multi_similarity import check_multi_similarity_options, multi_similarity_loss
 from ..ops.options import Reduction
 from ._base import RankingLoss
@@ -45,6 +43,7 @@ class MultiSimilarityLoss(RankingLoss):
     0.6566
     """
 
+    _function = staticmethod(multi_similarity_loss)
     _options = ("alpha", "beta", "base", "mining_epsilon")
 
     def __init__(
@@ -62,32 +61,3 @@ class MultiSimilarityLoss(RankingLoss):
         self.beta = beta
         self.base = base
         self.mining_epsilon = mining_epsilon
-
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None = None,
-        *,
-        gallery: Tensor | None = None,
-        gallery_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of embeddings against each other, or against a gallery.
-
-        Args:
-            embeddings: queries [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
-                gallery row i.
-            gallery: [N, D] to compare with; None means all the other embeddings.
-            gallery_labels: integers [N].
-        """
-        return multi_similarity_loss(
-            embeddings,
-            labels,
-            gallery=gallery,
-            gallery_labels=gallery_labels,
-            alpha=self.alpha,
-            beta=self.beta,
-            base=self.base,
-            mining_epsilon=self.mining_epsilon,
-            reduction=self.reduction,
-        )

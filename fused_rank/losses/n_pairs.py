@@ -1,7 +1,5 @@
 """N-pairs loss."""
 
-from torch import Tensor
-
 from ..functional.n_pairs import check_n_pairs_options, n_pairs_loss
 from ..ops.options import PairChoice, Reduction
 from ..ops.validation import check_flag
@@ -52,6 +50,7 @@ class NPairsLoss(RankingLoss):
     0.1672
     """
 
+    _function = staticmethod(n_pairs_loss)
     _options = ("pairs", "l2")
     _geometry = ("normalize",)
 
@@ -69,31 +68,3 @@ class NPairsLoss(RankingLoss):
         self.pairs: PairChoice = pairs
         self.l2 = l2
         self.normalize = normalize
-
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None = None,
-        *,
-        gallery: Tensor | None = None,
-        gallery_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of embeddings against each other, or against a gallery.
-
-        Args:
-            embeddings: queries [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
-                gallery row i.
-            gallery: [N, D] to compare with; None means all the other embeddings.
-            gallery_labels: integers [N].
-        """
-        return n_pairs_loss(
-            embeddings,
-            labels,
-            gallery=gallery,
-            gallery_labels=gallery_labels,
-            pairs=self.pairs,
-            l2=self.l2,
-            normalize=self.normalize,
-            reduction=self.reduction,
-        )

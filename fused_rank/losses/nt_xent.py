@@ -1,7 +1,5 @@
 """NT-Xent."""
 
-from torch import Tensor
-
 from ..functional.nt_xent import nt_xent_loss
 from ..ops.options import Reduction
 from ..ops.validation import check_positive
@@ -41,6 +39,7 @@ class NTXentLoss(RankingLoss):
     0.1269
     """
 
+    _function = staticmethod(nt_xent_loss)
     _options = ("temperature",)
 
     def __init__(
@@ -52,29 +51,3 @@ class NTXentLoss(RankingLoss):
         super().__init__(reduction=reduction)
         check_positive("temperature", temperature)
         self.temperature = temperature
-
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None = None,
-        *,
-        gallery: Tensor | None = None,
-        gallery_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of embeddings against each other, or against a gallery.
-
-        Args:
-            embeddings: queries [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
-                gallery row i.
-            gallery: [N, D] to compare with; None means all the other embeddings.
-            gallery_labels: integers [N].
-        """
-        return nt_xent_loss(
-            embeddings,
-            labels,
-            gallery=gallery,
-            gallery_labels=gallery_labels,
-            temperature=self.temperature,
-            reduction=self.reduction,
-        )

@@ -1,7 +1,5 @@
 """Ranked list loss."""
 
-from torch import Tensor
-
 from ..functional import check_ranked_list_options, ranked_list_loss
 from ..ops.options import Gradient, Metric, PositiveMean, Reduction
 from ._base import DistanceLoss
@@ -62,6 +60,7 @@ class RankedListLoss(DistanceLoss):
     0.846
     """
 
+    _function = staticmethod(ranked_list_loss)
     _options = (
         "alpha",
         "margin",
@@ -111,39 +110,3 @@ class RankedListLoss(DistanceLoss):
         self.gradient: Gradient = gradient
         self.positive_mean: PositiveMean = positive_mean
         self.eps = eps
-
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None = None,
-        *,
-        gallery: Tensor | None = None,
-        gallery_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of embeddings against each other, or against a gallery.
-
-        Args:
-            embeddings: queries [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
-                gallery row i.
-            gallery: [N, D] to rank; None means all the other embeddings.
-            gallery_labels: integers [N].
-        """
-        return ranked_list_loss(
-            embeddings,
-            labels,
-            gallery=gallery,
-            gallery_labels=gallery_labels,
-            alpha=self.alpha,
-            margin=self.margin,
-            temperature_neg=self.temperature_neg,
-            temperature_pos=self.temperature_pos,
-            pos_weight=self.pos_weight,
-            neg_weight=self.neg_weight,
-            gradient=self.gradient,
-            positive_mean=self.positive_mean,
-            eps=self.eps,
-            normalize=self.normalize,
-            metric=self.metric,
-            reduction=self.reduction,
-        )

@@ -44,38 +44,13 @@ class SupConLoss(RankingLoss):
     0.4302
     """
 
+    _function = staticmethod(sup_con_loss)
     _options = ("temperature",)
 
     def __init__(self, temperature: float = 0.1, *, reduction: Reduction = "mean") -> None:
         super().__init__(reduction=reduction)
         check_positive("temperature", temperature)
         self.temperature = temperature
-
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None = None,
-        *,
-        gallery: Tensor | None = None,
-        gallery_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The loss of embeddings against each other, or against a gallery.
-
-        Args:
-            embeddings: queries [M, D].
-            labels: integers [M]. With a gallery, leaving out both labels means that row i's only positive is
-                gallery row i.
-            gallery: [N, D] to compare with; None means all the other embeddings.
-            gallery_labels: integers [N].
-        """
-        return sup_con_loss(
-            embeddings,
-            labels,
-            gallery=gallery,
-            gallery_labels=gallery_labels,
-            temperature=self.temperature,
-            reduction=self.reduction,
-        )
 
 
 class InfoNCELoss(RankingLoss):
