@@ -97,6 +97,29 @@ def test_pair_operators(
         )
 
 
+@dtypes
+@pytest.mark.parametrize("fused", ["query", "gallery", "both"])
+def test_gradient_of_two_sets_made_ahead(fused: str, dtype: torch.dtype, generator: torch.Generator) -> None:
+    backend = Backend("cpp", "cpu")
+    given = data("two-set", dtype, generator, "cpu")
+    common = ("sup_con", [-4.0], "cosine", True)
+    rows, *kept = check(backend, "pair_forward", *given, None, *common, fused, False)
+    sides = fused != "gallery", fused != "query"
+    check(
+        backend,
+        "pair_backward",
+        torch.ones_like(rows[:1]),
+        *given,
+        None,
+        *common,
+        False,
+        False,
+        *kept,
+        *sides,
+        False,
+    )
+
+
 @pytest.mark.parametrize("form", ["self", "two-set", "plain", "two-set symmetric", "plain symmetric"])
 @dtypes
 @pytest.mark.parametrize(

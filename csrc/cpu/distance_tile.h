@@ -32,7 +32,7 @@ class DistanceTile {
  public:
   DistanceTile(const Packed<T>& packed, Metric metric)
       : x_(packed.query), y_(packed.other()), self_(packed.self), metric_(metric),
-        values_(x_.tile * kTileStride), row_min_(x_.tile), a_(x_.depth), b_(x_.depth) {
+        own_(x_.tile * kTileStride), values_(own_.data()), row_min_(x_.tile), a_(x_.depth), b_(x_.depth) {
     std::fill(row_min_.data(), row_min_.data() + x_.tile, -T(INFINITY));
   }
 
@@ -51,7 +51,7 @@ class DistanceTile {
     const bool mirrored = diagonal_ && first == 0 && rows == cols_;
     for (int j = 0; j < cols_; j += kPanel<T>)
       multiply_panel(x_.broadcast(I, first), mirrored ? std::min(rows, j + kPanel<T>) : rows, x_.depth,
-                     panels + j * x_.depth, values_.data() + j, kTileStride, false);
+                     panels + j * x_.depth, values_ + j, kTileStride, false);
     if (mirrored) mirror();
     suspects_.clear();
     for (int i = 0; i < rows_; ++i) to_metric(i);
@@ -60,10 +60,21 @@ class DistanceTile {
     if (!x_.exact->all_finite || !y_.exact->all_finite) hide_lost();
   }
 
+  // Where the values of the following tiles go, rows kTileStride apart: memory of the caller's.
+  void write_to(T* values) { values_ = values; }
+  // Back to a tile of the row block and rows of the last `compute`, whose values were kept.
+  void return_to(int64_t J, T* values) {
+    J_ = J;
+    cols_ = static_cast<int>(y_.block_size(J));
+    values_ = values;
+    std::fill(row_min_.data(), row_min_.data() + rows_, -T(INFINITY));
+  }
+
   int rows() const { return rows_; }
+  int first() const { return first_; }  // row(0) is this row of the block
   int cols() const { return cols_; }
   bool diagonal() const { return diagonal_; }
-  T* row(int i) { return values_.data() + i * kTileStride; }
+  T* row(int i) { return values_ + i * kTileStride; }
   // A lower bound of the row's values; of inner products none is known.
   T row_min(int i) const { return row_min_[i]; }
   const std::vector<Suspect>& suspects() const { return suspects_; }
@@ -170,7 +181,9 @@ class DistanceTile {
   const Operand<T>& y_;
   bool self_;
   Metric metric_;
-  Buffer<T> values_, row_min_;
+  Buffer<T> own_;
+  T* values_;  // own_, or where `write_to` said
+  Buffer<T> row_min_;
   Buffer<double> a_, b_;  // two rows in full precision
   std::vector<Suspect> suspects_;
   int64_t I_ = 0, J_ = 0, cached_row_ = -1;

@@ -4,8 +4,9 @@ namespace fused_rank {
 
 TermLayout term_layout(const std::string& term) {
   const double params[16] = {};
-  return with_term(term, params, 0.0,
-                   []<class Term>() { return TermLayout{Term::kChannels, Term::kState, kInputs<Term>}; });
+  return with_term(term, params, 0.0, []<class Term>() {
+    return TermLayout{Term::kChannels, Term::kState, kInputs<Term>, kWholeRows<Term> ? 1 : 2};
+  });
 }
 
 template void pair_forward<float>(const PairProblem&, const PairForward<float>&, Workers&);

@@ -8,8 +8,8 @@
 
 namespace fused_rank {
 
-// When the forward sweep also accumulates the gradient: never, for the query rows only, or for both ends of a pair.
-enum class Fused { none, query, both };
+// Whose gradient the forward sweep accumulates too: nobody's, the queries', the gallery's, or that of both ends of a pair.
+enum class Fused { none, query, gallery, both };
 
 struct PairProblem {
   PairInput input;
@@ -27,8 +27,8 @@ struct PairForward {
   T* state;       // [state][R]
   uint8_t* live;  // one byte per tile
   Fused fused = Fused::none;
-  T* grad_query = nullptr;    // [2][M][D], unit scale: positive and negative part
-  T* grad_gallery = nullptr;  // [2][N][D]
+  T* grad_query = nullptr;  // [parts][M][D], unit scale: of positives and negatives apart, or of both in one
+  T* grad_gallery = nullptr;  // [parts][N][D]
   const T* inputs = nullptr;  // [inputs][R], if the term takes any
 };
 
@@ -49,6 +49,7 @@ struct PairBackward {
 // How a term is laid out, for allocation. Throws std::invalid_argument for an unknown name.
 struct TermLayout {
   int channels, state, inputs;
+  int parts;  // of a gradient made in the forward pass
 };
 TermLayout term_layout(const std::string& term);
 

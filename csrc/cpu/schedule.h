@@ -12,6 +12,36 @@
 
 namespace fused_rank {
 
+// Blocks that several tasks write to, each block in the order of the tasks' turns there.
+class Turns {
+ public:
+  explicit Turns(int64_t blocks) : done_(blocks) {}
+
+  // Waits for the turn; false if it will never come.
+  bool reached(int64_t block, int32_t turn) const {
+    for (int tries = 0; done_[block].load(std::memory_order_acquire) != turn; ++tries) {
+      if (failed_) return false;
+      if (tries > 256) std::this_thread::yield();
+    }
+    return true;
+  }
+  void finish(int64_t block, int32_t turn) { done_[block].store(turn + 1, std::memory_order_release); }
+  // f(), whose failure ends everybody's waiting.
+  template <class F>
+  void guard(F&& f) {
+    try {
+      f();
+    } catch (...) {
+      failed_ = true;
+      throw;
+    }
+  }
+
+ private:
+  std::vector<std::atomic<int32_t>> done_;
+  std::atomic<bool> failed_{false};
+};
+
 class Schedule {
  public:
   // The upper triangle of a self form: the diagonal, then a round-robin tournament (circle method) of the blocks.
@@ -42,20 +72,14 @@ class Schedule {
   // tile(I, J, worker) for every listed tile. Tasks are drawn in the order of the list, so the first that is not done can run.
   template <class F>
   void run(Workers& workers, F&& tile) const {
-    std::vector<std::atomic<int32_t>> done(listed_.size());
-    std::atomic<bool> failed{false};
+    Turns turns(static_cast<int64_t>(listed_.size()));
     workers.for_each(static_cast<int64_t>(tiles_.size()), [&](int64_t t, int worker) {
       const Tile& at = tiles_[t];
-      std::atomic<int32_t>&row = done[at.row], &col = done[first_col_ + at.col];
-      if (!reached(row, at.row_turn, failed) || !reached(col, at.col_turn, failed)) return;
-      try {
-        tile(at.row, at.col, worker);
-      } catch (...) {
-        failed = true;
-        throw;
-      }
-      row.store(at.row_turn + 1, std::memory_order_release);
-      if (&col != &row) col.store(at.col_turn + 1, std::memory_order_release);
+      const int64_t row = at.row, col = first_col_ + at.col;
+      if (!turns.reached(row, at.row_turn) || !turns.reached(col, at.col_turn)) return;
+      turns.guard([&] { tile(at.row, at.col, worker); });
+      turns.finish(row, at.row_turn);
+      if (col != row) turns.finish(col, at.col_turn);
     });
   }
 
@@ -72,15 +96,6 @@ class Schedule {
     tiles_.push_back({static_cast<int32_t>(row), static_cast<int32_t>(col), at_row, at_col});
     ++at_row;
     if (&at_col != &at_row) ++at_col;
-  }
-
-  // Waits for a block's turn; false if it will never come.
-  static bool reached(const std::atomic<int32_t>& done, int32_t turn, const std::atomic<bool>& failed) {
-    for (int tries = 0; done.load(std::memory_order_acquire) != turn; ++tries) {
-      if (failed) return false;
-      if (tries > 256) std::this_thread::yield();
-    }
-    return true;
   }
 
   int64_t first_col_;            // columns of a self form are its rows

@@ -30,7 +30,8 @@ void check_inputs(const OptionalTensor& inputs, const TermLayout& layout, int64_
 Fused fused_of(const std::string& name) {
   if (name == "none") return Fused::none;
   if (name == "query") return Fused::query;
-  STD_TORCH_CHECK(name == "both", "fused_rank: fused must be none, query or both");
+  if (name == "gallery") return Fused::gallery;
+  STD_TORCH_CHECK(name == "both", "fused_rank: fused must be none, query, gallery or both");
   return Fused::both;
 }
 
@@ -50,13 +51,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pair_forward(
   const Fused mode = fused_of(fused);
   Tensor rows = empty({3 * layout.channels, reported}, type), state = empty({layout.state, reported}, type);
   Tensor live = empty({tile_count(m, n)}, ScalarType::Byte);
-  Tensor grad_x = mode == Fused::none ? empty({0}, type) : empty({2, m, width}, type);
-  Tensor grad_gallery =
-      mode == Fused::both && gallery.has_value() ? empty({2, n, width}, type) : empty({0}, type);
+  const bool of_x = mode == Fused::query || mode == Fused::both,
+             of_gallery = (mode == Fused::gallery || mode == Fused::both) && gallery.has_value();
+  Tensor grad_x = of_x ? empty({layout.parts, m, width}, type) : empty({0}, type);
+  Tensor grad_gallery = of_gallery ? empty({layout.parts, n, width}, type) : empty({0}, type);
   with_accumulation_type(x, [&]<class T>() {
     PairForward<T> out{data<T>(rows), data<T>(state), data<uint8_t>(live), mode, nullptr, nullptr, nullptr};
-    if (mode != Fused::none) out.grad_query = data<T>(grad_x);
-    if (mode == Fused::both && gallery.has_value()) out.grad_gallery = data<T>(grad_gallery);
+    if (of_x) out.grad_query = data<T>(grad_x);
+    if (of_gallery) out.grad_gallery = data<T>(grad_gallery);
     if (inputs.has_value()) out.inputs = const_data<T>(*inputs);
     TorchWorkers workers;
     pair_forward<T>(problem, out, workers);
@@ -87,10 +89,10 @@ std::tuple<Tensor, Tensor, Tensor> pair_backward(
     if (need_x) io.grad_query = out_x.mutable_data_ptr();
     if (need_gallery) io.grad_gallery = out_gallery.mutable_data_ptr();
     if (need_inputs) io.grad_inputs = data<T>(out_inputs);
-    if (grad_x.numel() > 0) {
+    if (grad_x.numel() > 0 || grad_gallery.numel() > 0) {
       io.fused = query_only ? Fused::query : Fused::both;
-      io.unit_query = const_data<T>(grad_x);
-      io.unit_gallery = const_data<T>(grad_gallery);
+      if (grad_x.numel() > 0) io.unit_query = const_data<T>(grad_x);
+      if (grad_gallery.numel() > 0) io.unit_gallery = const_data<T>(grad_gallery);
     }
     TorchWorkers workers;
     pair_backward<T>(problem, io, workers);

@@ -15,6 +15,7 @@ struct Circle {
   static constexpr int kChannels = 1;
   static constexpr int kState = 3;  // A, B less the centre, sigmoid(A + B)
   static constexpr bool kSeparable = false;
+  static constexpr bool kWholeRows = true;
 
   template <class V>
   struct Row {

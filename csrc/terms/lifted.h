@@ -12,6 +12,7 @@ struct Lifted {
   static constexpr int kChannels = 1;
   static constexpr int kState = 3;  // log sum_p exp(d), log sum_n exp(-d), 1 where the loss is positive
   static constexpr bool kSeparable = false;
+  static constexpr bool kWholeRows = true;
 
   template <class V>
   struct Row {

@@ -15,6 +15,7 @@ struct SupCon {
   static constexpr int kChannels = 1;
   static constexpr int kState = 4;  // E_P, E_N, P, and the logit that the sums are relative to
   static constexpr bool kSeparable = false;
+  static constexpr bool kWholeRows = true;
 
   template <class V>
   struct Row {

@@ -6,6 +6,7 @@
 //                                 accumulated in the forward sweep at unit scale (`unit`) and scaled afterwards
 //   kInputs (default 0)           how many numbers of its own a query brings to the sweep
 //   kPositivesOnly (optional)     negatives contribute nothing, so that a sweep passes over tiles without a positive
+//   kWholeRows (optional)         of two sets the forward pass may make the gradient too, where the upstream gradient is one number
 //   from(params)                  from the list of numbers that Python passes
 //   Row<V>                        a query's accumulators: only V members, merged in any order
 //   start(inputs)                 an empty Row that keeps what it needs of its query's inputs (if there are any)
@@ -46,6 +47,12 @@ inline constexpr int kInputs = [] {
 template <class Term>
 inline constexpr bool kPositivesOnly = [] {
   if constexpr (requires { Term::kPositivesOnly; }) return Term::kPositivesOnly;
+  else return false;
+}();
+
+template <class Term>
+inline constexpr bool kWholeRows = [] {
+  if constexpr (requires { Term::kWholeRows; }) return Term::kWholeRows;
   else return false;
 }();
 

@@ -46,7 +46,8 @@ def angular_loss(
     data = (x, labels, others, gallery_labels)
     rows = _rows(*data, alpha, every=pairs == "all")
     if npairs_weight:
-        beside = n_pairs_rows(_OPERATION, *data, pairs=pairs, normalize=True)
+        uniform = reduction != "none"
+        beside = n_pairs_rows(_OPERATION, *data, pairs=pairs, normalize=True, uniform=uniform)
         rows = rows._replace(sums=rows.sums + npairs_weight * beside.sums)
     return reduce(*rows, reduction)
 

@@ -30,7 +30,7 @@ def circle_loss(
     check_common(reduction)
     check_circle_options(m, gamma)
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
-    term = PairTerm("circle_loss", "circle", (float(m), float(gamma)))
+    term = PairTerm("circle_loss", "circle", (float(m), float(gamma)), uniform=reduction != "none")
     rows = pair_rows(term, embeddings, labels, gallery, gallery_labels, "cosine", True)
     return reduce(*rows, reduction)
 

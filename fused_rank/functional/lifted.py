@@ -32,7 +32,8 @@ def lifted_structure_loss(
     check_common(reduction, normalize, metric)
     check_lifted_options(neg_margin, pos_margin)
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
-    term = PairTerm("lifted_structure_loss", "lifted", (float(pos_margin), float(neg_margin)))
+    margins = (float(pos_margin), float(neg_margin))
+    term = PairTerm("lifted_structure_loss", "lifted", margins, uniform=reduction != "none")
     rows = pair_rows(term, embeddings, labels, gallery, gallery_labels, metric, normalize)
     return reduce(*rows, reduction)
 

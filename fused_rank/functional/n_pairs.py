@@ -37,7 +37,9 @@ def n_pairs_loss(
     check_n_pairs_options(pairs, l2)
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     x, others = widened(embeddings, gallery)
-    rows = n_pairs_rows("n_pairs_loss", x, labels, others, gallery_labels, pairs=pairs, normalize=normalize)
+    data = (x, labels, others, gallery_labels)
+    uniform = reduction != "none"
+    rows = n_pairs_rows("n_pairs_loss", *data, pairs=pairs, normalize=normalize, uniform=uniform)
     return penalised(reduce(*rows, reduction), x, l2, reduction)
 
 
@@ -56,6 +58,7 @@ def n_pairs_rows(
     *,
     pairs: PairChoice,
     normalize: bool,
+    uniform: bool,
 ) -> Rows:
     """Rows [1, M] of checked and widened input, counted by pairs; with ``"unique"`` only a class's anchor has one."""
     metric: PairMetric = "cosine" if normalize else "dot"
@@ -68,8 +71,7 @@ def n_pairs_rows(
     lost = non_finite(x, gallery).unsqueeze(0)
     if anchor.shape[0] == 0:
         return Rows(lost + anchors.sum() + positives.sum(), lost * 0, lost * 0)
-    found = pair_rows(
-        PairTerm(operation, "sup_con", (scale,)), anchors, None, positives, None, metric, normalize
-    )
+    term = PairTerm(operation, "sup_con", (scale,), uniform=uniform)
+    found = pair_rows(term, anchors, None, positives, None, metric, normalize)
     sums, counts, active = (by_anchor(each[0], anchor, x.shape[0]) for each in found)
     return Rows(sums + lost, counts, active)

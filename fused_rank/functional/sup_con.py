@@ -28,7 +28,7 @@ def sup_con_loss(
     check_choice("reduction", reduction, REDUCTIONS)
     check_positive("temperature", temperature)
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
-    term = PairTerm("sup_con_loss", "sup_con", (-1 / temperature,))
+    term = PairTerm("sup_con_loss", "sup_con", (-1 / temperature,), uniform=reduction != "none")
     rows = pair_rows(term, embeddings, labels, gallery, gallery_labels, "cosine", True)
     return reduce(*rows, reduction)
 
@@ -58,6 +58,6 @@ def info_nce_loss(
         raise ValueError(
             "gallery: expected a tensor [N, D], got None; InfoNCE compares two sets, and SupConLoss one set with labels"
         )
-    term = PairTerm("info_nce_loss", "sup_con", (-1 / temperature,))
+    term = PairTerm("info_nce_loss", "sup_con", (-1 / temperature,), uniform=reduction != "none")
     rows = pair_rows(term, embeddings, labels, gallery, gallery_labels, "cosine", True, symmetric=symmetric)
     return reduce(*rows, reduction)

@@ -16,6 +16,7 @@ from .schemas import (
     PAIR_STATE_ROWS,
     RANK_MEASURES,
     TRIPLET_COUNTS,
+    WHOLE_ROWS,
     pair_row_count,
     triplet_state_rows,
 )
@@ -70,14 +71,13 @@ def fake_kernels(backend: Literal["cpp", "triton", "cuda", "eager"]) -> dict[str
             return result, state, live_tiles(x, gallery), unit, empty.clone()
         if backend == "cuda":  # its gradient is made in backward
             return result, state, live_tiles(x, gallery), empty, empty.clone()
-        grad_x = empty if fused == "none" else x.new_empty(2, *x.shape, dtype=dtype)
-        both = fused == "both" and gallery is not None
-        grad_gallery = (
-            gallery.new_empty(2, *gallery.shape, dtype=dtype)
-            if both and gallery is not None
-            else empty.clone()
+        sides = (x if fused in ("query", "both") else None, gallery if fused in ("gallery", "both") else None)
+        parts = 1 if term in WHOLE_ROWS else 2
+        units = (
+            empty.clone() if side is None else side.new_empty(parts, *side.shape, dtype=dtype)
+            for side in sides
         )
-        return result, state, live_tiles(x, gallery), grad_x, grad_gallery
+        return result, state, live_tiles(x, gallery), *units
 
     def pair_backward(
         grad_sums: Tensor,

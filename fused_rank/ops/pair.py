@@ -11,6 +11,9 @@ from .options import PairMetric
 from .reduction import Rows
 from .schemas import PAIR_CHANNELS
 
+# whose gradient is made in the forward pass, by who needs one: queries, gallery
+_SIDES = {(True, True): "both", (True, False): "query", (False, True): "gallery", (False, False): "none"}
+
 
 class PairTerm(NamedTuple):
     """The mathematics of one loss on one pair, as the operators take it."""
@@ -20,6 +23,7 @@ class PairTerm(NamedTuple):
     params: tuple[float, ...]
     query_only: bool = False  # the gallery is a constant
     fused: str = "none"  # "query" or "both": the gradient may be made in the forward pass
+    uniform: bool = False  # all rows will have one upstream gradient; of two sets forward may make both sides' then
 
 
 class _Options(NamedTuple):
@@ -95,6 +99,9 @@ class _PairRows(torch.autograd.Function):
         options: _Options,
     ) -> tuple[Tensor, ...]:
         term, metric, normalize, symmetric, backend = options
+        fused = term.fused
+        if term.uniform and backend == "cpp" and gallery is not None and not symmetric:
+            fused = _SIDES[ctx.needs_input_grad[:2]]
         rows, *kept = BACKENDS[backend].pair_forward(
             x,
             labels,
@@ -105,7 +112,7 @@ class _PairRows(torch.autograd.Function):
             term.params,
             metric,
             normalize,
-            term.fused,
+            fused,
             symmetric,
         )
         ctx.save_for_backward(x, labels, gallery, gallery_labels, inputs, *kept)

@@ -95,6 +95,9 @@ PAIR_STATE_ROWS = {
     "lifted": 3,
     "margin": 3,
 }
+WHOLE_ROWS = frozenset(
+    {"sup_con", "circle", "lifted"}
+)  # whose gradient, made in forward, comes in one part, not two
 
 
 def pair_row_count(queries: int, gallery: int, symmetric: bool) -> int:

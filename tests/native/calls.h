@@ -75,15 +75,16 @@ Written run_pair(const Problem& p, const PairCase& c, Workers& workers) {
   const TermLayout layout = term_layout(c.term);
   const PairProblem problem = c.on(p);
   const int64_t m = p.m(), d = p.width(), r = problem.rows();
-  const bool gallery_unit = c.fused == Fused::both && !p.self();
+  const Fused fused = layout.parts == 1 && p.self() ? Fused::none : c.fused;  // of two sets only
+  const bool gallery_unit = fused == Fused::both && !p.self();
   auto rows = unwritten<T>(3 * layout.channels * r), state = unwritten<T>(layout.state * r);
   std::vector<T> inputs(layout.inputs * r);
   for (int64_t i = 0; i < layout.inputs * r; ++i) inputs[i] = T(input_of(i));
-  auto unit_x = unwritten<T>(c.fused == Fused::none ? 0 : 2 * m * d),
-       unit_y = unwritten<T>(gallery_unit ? 2 * p.n() * d : 0);
+  auto unit_x = unwritten<T>(fused == Fused::none ? 0 : layout.parts * m * d),
+       unit_y = unwritten<T>(gallery_unit ? layout.parts * p.n() * d : 0);
   std::vector<uint8_t> live(p.tiles());
   pair_forward<T>(
-      problem, {rows.data(), state.data(), live.data(), c.fused, unit_x.data(), unit_y.data(), inputs.data()},
+      problem, {rows.data(), state.data(), live.data(), fused, unit_x.data(), unit_y.data(), inputs.data()},
       workers);
 
   const auto grad_sums = upstream<T>(layout.channels, r, c.fused == Fused::both);
@@ -95,7 +96,7 @@ Written run_pair(const Problem& p, const PairCase& c, Workers& workers) {
   io.grad_query = grad_x.data();
   io.grad_gallery = need_gallery ? grad_y.data() : nullptr;
   io.grad_inputs = grad_inputs.data();
-  io.fused = c.fused;
+  io.fused = fused;
   io.unit_query = unit_x.data();
   io.unit_gallery = unit_y.data();
   pair_backward<T>(problem, io, workers);

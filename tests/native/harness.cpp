@@ -185,6 +185,8 @@ const std::vector<PairCase> kPairCases = {
     {"sup_con", {-200}, Fused::none, false, true},
     {"sup_con", {-10}, Fused::none, false, true},
     {"sup_con", {0.5}, Fused::none, false, true, true},
+    {"sup_con", {-10}, Fused::both, false},
+    {"sup_con", {-200}, Fused::both, false},
     {"negatives_lse", {-10, 10}, Fused::none, false},
     {"negatives_lse", {0.5, 0}, Fused::none, false, false, true},
     {"softplus_positives", {-10, 10}, Fused::none, false},
