@@ -23,7 +23,9 @@ class PairTerm(NamedTuple):
     params: tuple[float, ...]
     query_only: bool = False  # the gallery is a constant
     fused: str = "none"  # "query" or "both": the gradient may be made in the forward pass
-    uniform: bool = False  # all rows will have one upstream gradient; of two sets forward may make both sides' then
+    uniform: bool = (
+        False  # all rows will have one upstream gradient; of two sets forward may make both sides' then
+    )
 
 
 class _Options(NamedTuple):
