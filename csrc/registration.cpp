@@ -24,7 +24,7 @@ STABLE_TORCH_LIBRARY(fused_rank, m) {
       "bool need_x, bool need_gallery) -> (Tensor, Tensor)");
   m.def(
       "mine_hard(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool "
-      "normalize) "
+      "normalize, bool symmetric=False) "
       "-> (Tensor, Tensor)");
   m.def(
       "mine_semihard(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool "

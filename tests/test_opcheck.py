@@ -173,6 +173,8 @@ def test_mining_operators(
 ) -> None:
     given = data(form, dtype, generator, backend.device)
     check(backend, "mine_hard", *given, "euclidean", True)
+    if form != "self":
+        check(backend, "mine_hard", *given, "euclidean", True, True)
     check(backend, "mine_semihard", *given, "euclidean", True)
 
 

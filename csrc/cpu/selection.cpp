@@ -11,16 +11,20 @@ void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Wor
   using V = Vec<T>;
   PairMatrix<T> matrix(input, workers);
   const int64_t tile = matrix.tile(), queries = matrix.query_rows().size();
+  const bool folds = input.self() || input.symmetric;
+  // Who chooses: the queries, and after them, in the symmetric form, the gallery.
+  const int64_t first_column = input.symmetric ? matrix.query().padded() : 0;
+  const int64_t choosers = matrix.query().padded() + (input.symmetric ? matrix.gallery().padded() : 0);
   const Buffer<T> numbers = row_numbers<T>(input.order.gallery_rows(), matrix.gallery().blocks() * tile);
-  Best<T> farthest(matrix.query().blocks() * tile),
-      nearest(matrix.query().blocks() * tile);  // farthest: of -d²
+  const Buffer<T> own_numbers = row_numbers<T>(input.order.query, matrix.query().blocks() * tile);
+  Best<T> farthest(choosers), nearest(choosers);  // farthest: of -d²
   auto scratch = matrix.make_scratch(Metric::squared);
 
   matrix.walk(
       [&](int64_t I, int64_t J, int worker) {
         DistanceTile<T>& t = scratch[worker].tile;
         t.compute(I, J);
-        const bool columns = input.self() && I != J;
+        const bool columns = folds && !t.diagonal();
         const int rows = t.rows(), cols = t.cols(), full = cols / V::width * V::width;
         const T* column_numbers = numbers.data() + J * tile;
         for (int i = 0; i < rows; ++i) {
@@ -30,7 +34,7 @@ void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Wor
           for (int j = p.begin; j < p.end; ++j) {
             if (j == p.self || d[j] == T(INFINITY)) continue;
             farthest.offer(query, -d[j], column_numbers[j]);
-            if (columns) farthest.offer(J * tile + j, -d[j], numbers[query]);
+            if (columns) farthest.offer(first_column + J * tile + j, -d[j], own_numbers[query]);
           }
           std::fill(d + std::min(p.begin, cols), d + std::max(std::min(p.end, cols), std::min(p.begin, cols)),
                     T(INFINITY));
@@ -41,17 +45,20 @@ void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Wor
           if (!columns) continue;
           for (int j = 0; j < cols; j += V::width) {
             const V v = V::load(d + j);
-            best_of_column(nearest, J * tile + j, v, v < V(T(INFINITY)), numbers[query]);
+            best_of_column(nearest, first_column + J * tile + j, v, v < V(T(INFINITY)), own_numbers[query]);
           }
         }
       },
-      false);
+      input.symmetric);
 
-  for (int64_t i = 0; i < queries; ++i) {
-    const bool finite = matrix.query_rows().finite[i];
-    positive[input.order.query[i]] = finite ? farthest.found(i) : -1;
-    negative[input.order.query[i]] = finite ? nearest.found(i) : -1;
-  }
+  const auto report = [&](const Rows& rows, int64_t first, int64_t at) {
+    for (int64_t i = 0; i < rows.size(); ++i) {
+      positive[at + (*rows.order)[i]] = rows.finite[i] ? farthest.found(first + i) : -1;
+      negative[at + (*rows.order)[i]] = rows.finite[i] ? nearest.found(first + i) : -1;
+    }
+  };
+  report(matrix.query_rows(), 0, 0);
+  if (input.symmetric) report(matrix.gallery_rows(), first_column, queries);
 }
 
 namespace {

@@ -6,7 +6,7 @@
 namespace fused_rank {
 
 // Per query, in original order: its farthest positive and its nearest negative (original gallery rows), -1 where there is none
-// or the query is not finite.
+// or the query is not finite. In the symmetric form, after them, per gallery row: those among the queries.
 template <class T>
 void mine_hard(const PairInput& input, int64_t* positive, int64_t* negative, Workers& workers);
 

@@ -32,7 +32,8 @@ std::tuple<Tensor, Tensor> triplet_backward(Tensor grad_sums, Tensor x, Optional
                                             std::string metric, bool normalize, Tensor state, Tensor live,
                                             Tensor rows, bool need_x, bool need_gallery);
 std::tuple<Tensor, Tensor> mine_hard(Tensor x, OptionalTensor labels, OptionalTensor gallery,
-                                     OptionalTensor gallery_labels, std::string metric, bool normalize);
+                                     OptionalTensor gallery_labels, std::string metric, bool normalize,
+                                     bool symmetric);
 std::tuple<Tensor, Tensor, Tensor> mine_semihard(Tensor x, OptionalTensor labels, OptionalTensor gallery,
                                                  OptionalTensor gallery_labels, std::string metric,
                                                  bool normalize);

@@ -8,9 +8,13 @@
 namespace fused_rank {
 
 std::tuple<Tensor, Tensor> mine_hard(Tensor x, OptionalTensor labels, OptionalTensor gallery,
-                                     OptionalTensor gallery_labels, std::string metric, bool normalize) {
-  const PairInput input = input_of(x, labels, gallery, gallery_labels, metric, normalize);
-  Tensor positive = empty({x.size(0)}, ScalarType::Long), negative = empty({x.size(0)}, ScalarType::Long);
+                                     OptionalTensor gallery_labels, std::string metric, bool normalize,
+                                     bool symmetric) {
+  STD_TORCH_CHECK(!symmetric || gallery.has_value(), "fused_rank: the self form is symmetric already");
+  PairInput input = input_of(x, labels, gallery, gallery_labels, metric, normalize);
+  input.symmetric = symmetric;
+  const int64_t choosers = x.size(0) + (symmetric ? gallery->size(0) : 0);
+  Tensor positive = empty({choosers}, ScalarType::Long), negative = empty({choosers}, ScalarType::Long);
   with_accumulation_type(x, [&]<class T>() {
     TorchWorkers workers;
     mine_hard<T>(input, data<int64_t>(positive), data<int64_t>(negative), workers);

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ops.judged_triplets import Judge, Sides, judged_triplet_rows
+from ..ops.judged_triplets import Judge, Sides, hard_rows_both_ways, judged_triplet_rows
 from ..ops.options import MININGS, Metric, Mining, Reduction
 from ..ops.reduction import Rows, reduce
 from ..ops.triplet import explicit_triplet_rows, triplet_rows
@@ -74,9 +74,11 @@ def triplet_margin_loss(
             raise ValueError(
                 "gallery: expected a tensor [N, D] under symmetric=True, which compares two sets both ways, got None"
             )
-        directions.append(Sides(gallery, gallery_labels, embeddings, labels))
-    parts = []
-    for one in directions:
+        directions.append(sides.turned())
+    judged = mining_embeddings is not None or bool(exclude_closer_than)
+    together = symmetric and mining == "hard" and not judged
+    parts = hard_rows_both_ways(sides, margin, soft_margin, metric, normalize) if together else []
+    for one in () if together else directions:
         judge = _judge(one, mining_embeddings, exclude_closer_than)
         if judge is None:
             parts.append(triplet_rows(*one, mining, margin, soft_margin, metric, normalize))

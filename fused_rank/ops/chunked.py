@@ -334,14 +334,24 @@ def mine_hard(
     gallery_labels: Tensor | None,
     metric: str,
     normalize: bool,
+    symmetric: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Farthest positive and nearest negative of each query, −1 where there is none."""
-    result = torch.full((2, x.shape[0]), -1, dtype=torch.int64, device=x.device)
-    for index, block, positive, negative in Sweep(x, labels, gallery, gallery_labels, metric, normalize):
+    """Farthest positive and nearest negative of each query, −1 where there is none; then of each gallery row."""
+    sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
+    parts = [_hardest(part) for part, _ in _directions(sweep, None, symmetric)]
+    positive, negative = torch.cat(parts, 1)
+    return positive, negative.clone()
+
+
+def _hardest(sweep: Sweep) -> Tensor:
+    """[2, M]"""
+    rows = sweep.queries.rows
+    result = torch.full((2, len(rows)), -1, dtype=torch.int64, device=rows.device)
+    for index, block, positive, negative in sweep:
         far, near = hardest(block.squared, positive, negative)
         result[0, index] = far.masked_fill(~positive.any(1), -1)
         result[1, index] = near.masked_fill(~negative.any(1), -1)
-    return result[0], result[1].clone()
+    return result
 
 
 def mine_semihard(

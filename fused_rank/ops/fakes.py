@@ -151,8 +151,10 @@ def fake_kernels(backend: Literal["cpp", "triton", "cuda", "eager"]) -> dict[str
         gallery_labels: Tensor | None,
         metric: str,
         normalize: bool,
+        symmetric: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        index = x.new_empty(x.shape[0], dtype=torch.int64)
+        rows = pair_row_count(x.shape[0], 0 if gallery is None else gallery.shape[0], symmetric)
+        index = x.new_empty(rows, dtype=torch.int64)
         return index, torch.empty_like(index)
 
     def mine_semihard(

@@ -32,6 +32,11 @@ class Sides(NamedTuple):
     gallery: Tensor | None
     gallery_labels: Tensor | None
 
+    def turned(self) -> "Sides":
+        """The other direction, of two sets."""
+        assert self.gallery is not None
+        return Sides(self.gallery, self.gallery_labels, self.x, self.labels)
+
     @property
     def candidates(self) -> Tensor:
         return self.x if self.gallery is None else self.gallery
@@ -62,10 +67,39 @@ def judged_triplet_rows(
 ) -> Rows:
     """Rows [1, M] of the triplets that `mining`, hard or semihard, takes with the judge's consent."""
     triplets = judged_triplets(sides, judge, mining, metric, normalize)
+    rows = _listed_rows(sides, triplets, margin, soft_margin, metric, normalize)
+    return rows._replace(sums=rows.sums + (judge.rows.detach() * 0).sum())
+
+
+def hard_rows_both_ways(
+    sides: Sides, margin: float, soft_margin: bool, metric: Metric, normalize: bool
+) -> list[Rows]:
+    """Rows [1, M] and [1, N] of hard mining in either direction, mined in one sweep."""
+    there, back = _hardest_both_ways(sides, metric, normalize)
+    return [
+        _listed_rows(sides, there, margin, soft_margin, metric, normalize),
+        _listed_rows(sides.turned(), back, margin, soft_margin, metric, normalize),
+    ]
+
+
+@outside_graph
+@torch.no_grad()
+def _hardest_both_ways(sides: Sides, metric: Metric, normalize: bool) -> tuple[Triplets, Triplets]:
+    detached = [None if t is None else t.detach() for t in sides]
+    with torch.autocast(sides.x.device.type, enabled=False):
+        positive, negative = select("mining.hard", sides.x).mine_hard(*detached, metric, normalize, True)
+        m = sides.x.shape[0]
+        return _from_anchors(positive[:m], negative[:m]), _from_anchors(positive[m:], negative[m:])
+
+
+def _listed_rows(
+    sides: Sides, triplets: Triplets, margin: float, soft_margin: bool, metric: Metric, normalize: bool
+) -> Rows:
+    """Rows [1, M] of triplets listed by anchor."""
     x, gallery = widened(sides.x, sides.gallery)
     each = explicit_triplet_rows(x, gallery, triplets, margin, soft_margin, metric, normalize)
     sums, counts, active = (by_anchor(row.squeeze(0), triplets[0], x.shape[0]) for row in each)
-    return Rows(sums + non_finite(x, gallery) + (judge.rows.detach() * 0).sum(), counts, active)
+    return Rows(sums + non_finite(x, gallery), counts, active)
 
 
 @outside_graph

@@ -21,8 +21,8 @@ SCHEMAS: dict[str, str] = {
         " bool need_x, bool need_gallery) -> (Tensor, Tensor)"
     ),
     "mine_hard": (
-        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize)"
-        " -> (Tensor, Tensor)"
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize,"
+        " bool symmetric=False) -> (Tensor, Tensor)"
     ),
     "mine_semihard": (
         "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize)"

@@ -17,9 +17,17 @@ def mine_hard(
     gallery_labels: Tensor | None,
     metric: str,
     normalize: bool,
+    symmetric: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Farthest positive and nearest negative of each row, int64 [M], -1 where there is none."""
-    return triplets.mine_hard(problem_of(x, labels, gallery, gallery_labels, metric, normalize))
+    """Farthest positive and nearest negative of each row, -1 where there is none; then of each of the gallery. int64.
+
+    Each direction is a sweep of its own.
+    """
+    found = triplets.mine_hard(problem_of(x, labels, gallery, gallery_labels, metric, normalize))
+    if not symmetric or gallery is None:
+        return found
+    turned = triplets.mine_hard(problem_of(gallery, gallery_labels, x, labels, metric, normalize))
+    return torch.cat((found[0], turned[0])), torch.cat((found[1], turned[1]))
 
 
 def mine_semihard(
