@@ -28,7 +28,7 @@ STABLE_TORCH_LIBRARY(fused_rank, m) {
       "-> (Tensor, Tensor)");
   m.def(
       "mine_semihard(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool "
-      "normalize) "
+      "normalize, bool symmetric=False) "
       "-> (Tensor, Tensor, Tensor)");
   m.def(
       "topk(Tensor queries, Tensor? gallery, int k, str metric, bool normalize, bool exclude_self) -> "

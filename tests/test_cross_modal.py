@@ -152,6 +152,39 @@ def test_symmetric_is_both_directions(
         assert_gradient_close(leaf.grad.cpu(), exact.grad, TOLERANCES[dtype])
 
 
+@pytest.mark.parametrize("batch", ["ragged", "many positives", "copies", "a row of NaN", "strangers"])
+@two_sets
+def test_mining_both_ways_is_mining_each_way(
+    form: str, batch: str, backend: Backend, generator: torch.Generator
+) -> None:
+    """Of the operators themselves: the same triplets, bit for bit, from one sweep as from two."""
+    shape = (90, 71, 7) if backend.interpreted else (330, 197, 7)
+    per_class = shape[0] if batch == "many positives" else 4
+    inputs = make_inputs(form, *shape, torch.float32, generator, per_class=per_class).to(backend.device)
+    x, y = inputs.tensors
+    if batch == "copies":  # distances on a lattice tie
+        x, y = x.round(), y.round()
+    if batch == "a row of NaN":
+        x[5] = torch.nan
+        y[9, 0] = torch.inf
+    if batch == "strangers" and inputs.labels is not None:  # no positive on the other side
+        inputs.labels[::2] += 1000
+    operators, options = BACKENDS[backend.name], ("sqeuclidean", False)
+    there = (x, inputs.labels, y, inputs.gallery_labels, *options)
+    back = (y, inputs.gallery_labels, x, inputs.labels, *options)
+    for both, *each in zip(
+        operators.mine_hard(*there, True),
+        operators.mine_hard(*there),
+        operators.mine_hard(*back),
+        strict=True,
+    ):
+        assert torch.equal(both, torch.cat(each))
+    first, second = operators.mine_semihard(*there), operators.mine_semihard(*back)
+    second = (second[0] + len(x), *second[1:])
+    for both, *each in zip(operators.mine_semihard(*there, True), first, second, strict=True):
+        assert torch.equal(both, torch.cat(each))
+
+
 @minings
 @forms
 def test_the_reference_judges_alike(form: str, mining: Any, generator: torch.Generator) -> None:

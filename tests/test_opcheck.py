@@ -175,6 +175,7 @@ def test_mining_operators(
     check(backend, "mine_hard", *given, "euclidean", True)
     if form != "self":
         check(backend, "mine_hard", *given, "euclidean", True, True)
+        check(backend, "mine_semihard", *given, "euclidean", True, True)
     check(backend, "mine_semihard", *given, "euclidean", True)
 
 

@@ -1,5 +1,6 @@
 // The rank sweep where no query has more than kFewPositives positives. Positives have slots: slot s of a query is the s-th row of
-// its class in sorted order, itself left out. Slot arrays are [slot][sorted row], so a vector of queries is one load.
+// its class in sorted order, itself left out. Slot arrays are [slot][sorted row], so a vector of queries is one load; in the
+// symmetric form the gallery's rows are queries too, and follow.
 #pragma once
 
 #include "../terms/triplet.h"
@@ -16,7 +17,9 @@ class FewPositives {
   // `metric`: what tiles hold. Mining compares squared distances, losses need the metric itself.
   FewPositives(const PairInput& input, Metric metric, Workers& workers)
       : input_(input), matrix_(input, workers), scratch_(matrix_.make_scratch(metric)),
-        slots_(input.order.widest), stride_(matrix_.query().blocks() * matrix_.tile()),
+        turned_(input.symmetric ? input.order.turned() : Order{}),
+        slots_(std::max(input.order.widest, turned_.widest)),
+        stride_(matrix_.query().padded() + (input.symmetric ? matrix_.gallery().padded() : 0)),
         positive_(slots_ * stride_) {
     collect_positives();
   }
@@ -26,6 +29,9 @@ class FewPositives {
   int64_t slots() const { return slots_; }
   int64_t padded_rows() const { return stride_; }
   int64_t slot_count(int64_t i) const { return input_.order.positive_count(i); }
+  // Where the gallery's rows stand among those that choose, and what they choose from.
+  int64_t first_column() const { return input_.symmetric ? matrix_.query().padded() : 0; }
+  const Order& turned() const { return turned_; }
   const T* positive(int64_t slot) const { return positive_.data() + slot * stride_; }
   TileScratch<T>& scratch(int worker) { return scratch_[worker]; }
 
@@ -65,6 +71,8 @@ class FewPositives {
             positive_[order.slot_of(query, other) * stride_ + query] = t.row(i)[j];
             if (input_.self() && I != J)
               positive_[order.slot_of(other, query) * stride_ + other] = t.row(i)[j];
+            if (input_.symmetric)
+              positive_[turned_.slot_of(other, query) * stride_ + first_column() + other] = t.row(i)[j];
           }
         }
       }
@@ -74,6 +82,7 @@ class FewPositives {
   const PairInput& input_;
   PairMatrix<T> matrix_;
   std::vector<TileScratch<T>> scratch_;
+  Order turned_;  // of a symmetric form
   int64_t slots_, stride_;
   Buffer<T> positive_;
 };
@@ -89,7 +98,9 @@ class SemihardSweep {
     for (int64_t s = 0; s < ranks_.slots(); ++s) nearest_.emplace_back(ranks_.padded_rows());
     PairMatrix<T>& matrix = ranks_.matrix();
     numbers_ = row_numbers<T>(input.order.gallery_rows(), matrix.gallery().blocks() * matrix.tile());
-    matrix.walk([&](int64_t I, int64_t J, int worker) { fold(ranks_.negatives(I, J, worker), I, J); }, false);
+    own_numbers_ = row_numbers<T>(input.order.query, matrix.query().blocks() * matrix.tile());
+    matrix.walk([&](int64_t I, int64_t J, int worker) { fold(ranks_.negatives(I, J, worker), I, J); },
+                input.symmetric);
   }
 
   FewPositives<T>& ranks() { return ranks_; }
@@ -99,14 +110,32 @@ class SemihardSweep {
     const int64_t farther = nearest_[slot].found(i);
     return farther >= 0 ? farther : farthest_.found(i);
   }
-  bool positive_is_finite(int64_t i, int64_t slot) const {
-    return ranks_.matrix().gallery_rows().finite[input_.order.at_slot(i, slot)] != 0;
+  // All of them, in original rows: for each query by sorted position, and, of a symmetric form, for each gallery row after them, whose
+  // own numbers start at the number of queries.
+  std::vector<MinedTriplet> triplets() const {
+    std::vector<MinedTriplet> found;
+    list(input_.order, 0, 0, ranks_.matrix().gallery_rows(), found);
+    if (input_.symmetric)
+      list(ranks_.turned(), ranks_.first_column(), ranks_.matrix().query_rows().size(),
+           ranks_.matrix().query_rows(), found);
+    return found;
   }
   int64_t positive(int64_t i, int64_t slot) const {
     return input_.order.gallery_rows()[input_.order.at_slot(i, slot)];
   }
 
  private:
+  void list(const Order& order, int64_t first, int64_t offset, const Rows& others,
+            std::vector<MinedTriplet>& to) const {
+    for (int64_t i = 0; i < static_cast<int64_t>(order.query.size()); ++i)
+      for (int64_t s = 0; s < order.positive_count(i); ++s) {
+        const int64_t positive = order.at_slot(i, s), n = negative(first + i, s);
+        if (n >= 0 && others.finite[positive])
+          to.push_back({static_cast<int32_t>(offset + order.query[i]), order.gallery_rows()[positive],
+                        static_cast<int32_t>(n)});
+      }
+  }
+
   void fold(DistanceTile<T>& t, int64_t I, int64_t J) {
     const int64_t tile = ranks_.matrix().tile();
     const int rows = t.rows(), cols = t.cols();
@@ -125,19 +154,19 @@ class SemihardSweep {
           farthest_, query, cols, column_numbers, [&](int j) FR_LAMBDA { return -V::load(d + j); },
           [&](int, V v) FR_LAMBDA { return v > -none; });
     }
-    if (!input_.self() || I == J) return;
+    if (!(input_.self() || input_.symmetric) || t.diagonal()) return;
     for (int j = 0; j < cols; j += V::width) {
-      const int64_t query = J * tile + j;
+      const int64_t query = ranks_.first_column() + J * tile + j;
       for (int64_t s = 0; s < ranks_.slots(); ++s) {
         const V positive = V::load(ranks_.positive(s) + query);
         for (int i = 0; i < rows; ++i) {
           const V v = V::load(t.row(i) + j);
-          best_of_column(nearest_[s], query, v, (v > positive) & (v < none), numbers_[I * tile + i]);
+          best_of_column(nearest_[s], query, v, (v > positive) & (v < none), own_numbers_[I * tile + i]);
         }
       }
       for (int i = 0; i < rows; ++i) {
         const V v = -V::load(t.row(i) + j);
-        best_of_column(farthest_, query, v, v > -none, numbers_[I * tile + i]);
+        best_of_column(farthest_, query, v, v > -none, own_numbers_[I * tile + i]);
       }
     }
   }
@@ -146,7 +175,7 @@ class SemihardSweep {
   FewPositives<T> ranks_;
   std::vector<Best<T>> nearest_;
   Best<T> farthest_;
-  Buffer<T> numbers_;
+  Buffer<T> numbers_, own_numbers_;
 };
 
 // Every triplet (or every one in the band): loss sums and slopes, and the gradient from them.

@@ -35,6 +35,23 @@ std::vector<int64_t> Order::gallery_positive_counts() const {
   return counts;
 }
 
+Order Order::turned() const {
+  Order other;
+  other.query = gallery;
+  other.gallery = query;
+  other.positives.resize(gallery.size());
+  const int32_t queries = static_cast<int32_t>(positives.size());
+  for (int32_t begin = 0, end; begin < queries; begin = end) {  // queries of one label have one range
+    const Range range = positives[begin];
+    for (end = begin + 1;
+         end < queries && positives[end].begin == range.begin && positives[end].end == range.end;)
+      ++end;
+    for (int32_t j = range.begin; j < range.end; ++j) other.positives[j] = {begin, end};
+    if (range.size() > 0) other.widest = std::max<int64_t>(other.widest, end - begin);
+  }
+  return other;
+}
+
 Order order_by_label(const int64_t* labels, int64_t stride, int64_t queries, const int64_t* gallery_labels,
                      int64_t gallery_stride, int64_t gallery, bool self) {
   if (labels == nullptr) {

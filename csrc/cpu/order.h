@@ -30,6 +30,8 @@ struct Order {
   int64_t negative_count(int64_t i) const { return gallery_size() - positives[i].size(); }
   // For each sorted gallery row of a two-set form, the queries that it is positive to.
   std::vector<int64_t> gallery_positive_counts() const;
+  // Of a two-set form, the one from the gallery to the queries.
+  Order turned() const;
 };
 
 // labels and gallery_labels hold int64 with the given strides. Both null: pairs (i, i) are the positives of a two-set form.

@@ -190,28 +190,36 @@ void triplet_backward(const TripletProblem& problem, const TripletBackward<T>& i
   AllTriplets<T, false>(problem, workers).backward(io);
 }
 
+namespace {
+
+template <class T>
+void mine_semihard_of_many(const PairInput& input, int64_t offset, std::vector<std::vector<MinedTriplet>>& of,
+                           Workers& workers) {
+  ManyPositives<T> sweep(input, Metric::squared, workers);
+  std::vector<RowRanker<T>> rankers(workers.count(), RowRanker<T>(Mining::semihard, 0.0, false));
+  sweep.for_each_row(nullptr, [&](const RankRow<T>& row, int64_t i, T*, int worker) {
+    RowRanker<T>& ranker = rankers[worker];
+    ranker.mine(row);
+    if (!sweep.matrix().query_rows().finite[i]) return;
+    const int32_t anchor = static_cast<int32_t>(offset + input.order.query[i]);
+    for (int64_t k = 0; k < ranker.positives() && ranker.negative_at(k) >= 0; ++k)
+      of[anchor].push_back({anchor, row.number[ranker.positive_at(k)], row.number[ranker.negative_at(k)]});
+  });
+}
+
+}  // namespace
+
 template <class T>
 std::vector<MinedTriplet> mine_semihard(const PairInput& input, Workers& workers) {
-  const Order& order = input.order;
-  std::vector<std::vector<MinedTriplet>> of(input.query.rows);  // by original anchor
-  if (order.widest > kFewPositives) {
-    ManyPositives<T> sweep(input, Metric::squared, workers);
-    std::vector<RowRanker<T>> rankers(workers.count(), RowRanker<T>(Mining::semihard, 0.0, false));
-    sweep.for_each_row(nullptr, [&](const RankRow<T>& row, int64_t i, T*, int worker) {
-      RowRanker<T>& ranker = rankers[worker];
-      ranker.mine(row);
-      if (!sweep.matrix().query_rows().finite[i]) return;
-      for (int64_t k = 0; k < ranker.positives() && ranker.negative_at(k) >= 0; ++k)
-        of[order.query[i]].push_back(
-            {order.query[i], row.number[ranker.positive_at(k)], row.number[ranker.negative_at(k)]});
-    });
+  const int64_t m = input.query.rows, n = input.symmetric ? input.gallery.rows : 0;
+  std::vector<std::vector<MinedTriplet>> of(m + n);  // by original anchor
+  PairInput back{input.gallery, input.query, input.symmetric ? input.order.turned() : Order{}, input.metric,
+                 input.normalize};
+  if (std::max(input.order.widest, back.order.widest) > kFewPositives) {
+    mine_semihard_of_many<T>(input, 0, of, workers);
+    if (input.symmetric) mine_semihard_of_many<T>(back, m, of, workers);
   } else {
-    SemihardSweep<T> sweep(input, workers);
-    for (int64_t i = 0; i < input.query.rows; ++i)
-      for (int64_t s = 0; s < order.positive_count(i); ++s)
-        if (sweep.negative(i, s) >= 0 && sweep.positive_is_finite(i, s))
-          of[order.query[i]].push_back({order.query[i], static_cast<int32_t>(sweep.positive(i, s)),
-                                        static_cast<int32_t>(sweep.negative(i, s))});
+    for (const MinedTriplet& one : SemihardSweep<T>(input, workers).triplets()) of[one.anchor].push_back(one);
   }
   std::vector<MinedTriplet> triplets;
   for (std::vector<MinedTriplet>& list : of) {

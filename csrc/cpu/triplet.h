@@ -51,7 +51,8 @@ void triplet_backward(const TripletProblem& problem, const TripletBackward<T>& i
 struct MinedTriplet {
   int32_t anchor, positive, negative;  // original rows
 };
-// Semi-hard triplets, by anchor and then positive.
+// Semi-hard triplets, by anchor and then positive. In the symmetric form the gallery's rows are anchors too, numbered after the queries,
+// and take both from the queries.
 template <class T>
 std::vector<MinedTriplet> mine_semihard(const PairInput& input, Workers& workers);
 

@@ -36,7 +36,7 @@ std::tuple<Tensor, Tensor> mine_hard(Tensor x, OptionalTensor labels, OptionalTe
                                      bool symmetric);
 std::tuple<Tensor, Tensor, Tensor> mine_semihard(Tensor x, OptionalTensor labels, OptionalTensor gallery,
                                                  OptionalTensor gallery_labels, std::string metric,
-                                                 bool normalize);
+                                                 bool normalize, bool symmetric);
 std::tuple<Tensor, Tensor> topk(Tensor queries, OptionalTensor gallery, int64_t k, std::string metric,
                                 bool normalize, bool exclude_self);
 Tensor indexed_distance(Tensor x, OptionalTensor gallery, OptionalTensor i, OptionalTensor j,

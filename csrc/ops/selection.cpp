@@ -24,8 +24,10 @@ std::tuple<Tensor, Tensor> mine_hard(Tensor x, OptionalTensor labels, OptionalTe
 
 std::tuple<Tensor, Tensor, Tensor> mine_semihard(Tensor x, OptionalTensor labels, OptionalTensor gallery,
                                                  OptionalTensor gallery_labels, std::string metric,
-                                                 bool normalize) {
-  const PairInput input = input_of(x, labels, gallery, gallery_labels, metric, normalize);
+                                                 bool normalize, bool symmetric) {
+  STD_TORCH_CHECK(!symmetric || gallery.has_value(), "fused_rank: the self form is symmetric already");
+  PairInput input = input_of(x, labels, gallery, gallery_labels, metric, normalize);
+  input.symmetric = symmetric;
   const std::vector<MinedTriplet> mined = with_accumulation_type(x, [&]<class T>() {
     TorchWorkers workers;
     return mine_semihard<T>(input, workers);

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ops.judged_triplets import Judge, Sides, hard_rows_both_ways, judged_triplet_rows
+from ..ops.judged_triplets import Judge, Sides, judged_triplet_rows, mined_rows_both_ways
 from ..ops.options import MININGS, Metric, Mining, Reduction
 from ..ops.reduction import Rows, reduce
 from ..ops.triplet import explicit_triplet_rows, triplet_rows
@@ -76,8 +76,8 @@ def triplet_margin_loss(
             )
         directions.append(sides.turned())
     judged = mining_embeddings is not None or bool(exclude_closer_than)
-    together = symmetric and mining == "hard" and not judged
-    parts = hard_rows_both_ways(sides, margin, soft_margin, metric, normalize) if together else []
+    together = symmetric and mining in ("hard", "semihard") and not judged
+    parts = mined_rows_both_ways(sides, mining, margin, soft_margin, metric, normalize) if together else []
     for one in () if together else directions:
         judge = _judge(one, mining_embeddings, exclude_closer_than)
         if judge is None:

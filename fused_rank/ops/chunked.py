@@ -361,17 +361,31 @@ def mine_semihard(
     gallery_labels: Tensor | None,
     metric: str,
     normalize: bool,
+    symmetric: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The semi-hard negative of each (anchor, positive), sorted by anchor, then positive."""
+    """The semi-hard negative of each (anchor, positive), sorted by anchor, then positive.
+
+    Symmetric: the gallery's rows are anchors too, numbered after the queries.
+    """
+    sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
+    there, *back = (_semihard(part) for part, _ in _directions(sweep, None, symmetric))
+    for found in back:
+        found[0] += x.shape[0]
+    anchor, positive_index, negative_index = torch.cat([there, *back], dim=1).unbind(0)
+    return anchor.clone(), positive_index.clone(), negative_index.clone()
+
+
+def _semihard(sweep: Sweep) -> Tensor:
+    """[3, L]"""
     parts = []
-    for index, block, positive, negative in Sweep(x, labels, gallery, gallery_labels, metric, normalize):
+    for index, block, positive, negative in sweep:
         columns, chosen, real = semihard(block.squared, positive, negative)
         anchors = index.unsqueeze(1).expand_as(columns)
         parts.append(torch.stack((anchors[real], columns[real], chosen[real])))
     triplets = torch.cat(parts, dim=1)
-    # within an anchor the positives are in order already
-    anchor, positive_index, negative_index = triplets[:, triplets[0].argsort(stable=True)].unbind(0)
-    return anchor.clone(), positive_index.clone(), negative_index.clone()
+    return triplets[
+        :, triplets[0].argsort(stable=True)
+    ]  # within an anchor the positives are in order already
 
 
 def topk(

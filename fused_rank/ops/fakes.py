@@ -164,6 +164,7 @@ def fake_kernels(backend: Literal["cpp", "triton", "cuda", "eager"]) -> dict[str
         gallery_labels: Tensor | None,
         metric: str,
         normalize: bool,
+        symmetric: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         index = x.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
         return index, torch.empty_like(index), torch.empty_like(index)

@@ -71,11 +71,11 @@ def judged_triplet_rows(
     return rows._replace(sums=rows.sums + (judge.rows.detach() * 0).sum())
 
 
-def hard_rows_both_ways(
-    sides: Sides, margin: float, soft_margin: bool, metric: Metric, normalize: bool
+def mined_rows_both_ways(
+    sides: Sides, mining: Mining, margin: float, soft_margin: bool, metric: Metric, normalize: bool
 ) -> list[Rows]:
-    """Rows [1, M] and [1, N] of hard mining in either direction, mined in one sweep."""
-    there, back = _hardest_both_ways(sides, metric, normalize)
+    """Rows [1, M] and [1, N] of hard or semihard mining in either direction, mined in one sweep."""
+    there, back = _mined_both_ways(sides, mining, metric, normalize)
     return [
         _listed_rows(sides, there, margin, soft_margin, metric, normalize),
         _listed_rows(sides.turned(), back, margin, soft_margin, metric, normalize),
@@ -84,12 +84,21 @@ def hard_rows_both_ways(
 
 @outside_graph
 @torch.no_grad()
-def _hardest_both_ways(sides: Sides, metric: Metric, normalize: bool) -> tuple[Triplets, Triplets]:
-    detached = [None if t is None else t.detach() for t in sides]
+def _mined_both_ways(
+    sides: Sides, mining: Mining, metric: Metric, normalize: bool
+) -> tuple[Triplets, Triplets]:
+    given = (*(None if t is None else t.detach() for t in sides), metric, normalize, True)
     with torch.autocast(sides.x.device.type, enabled=False):
-        positive, negative = select("mining.hard", sides.x).mine_hard(*detached, metric, normalize, True)
         m = sides.x.shape[0]
-        return _from_anchors(positive[:m], negative[:m]), _from_anchors(positive[m:], negative[m:])
+        if mining == "hard":
+            positive, negative = select("mining.hard", sides.x).mine_hard(*given)
+            return _from_anchors(positive[:m], negative[:m]), _from_anchors(positive[m:], negative[m:])
+        anchor, positive, negative = select("mining.semihard", sides.x).mine_semihard(*given)
+        first = int((anchor < m).sum())
+        return (
+            (anchor[:first], positive[:first], negative[:first]),
+            (anchor[first:] - m, positive[first:], negative[first:]),
+        )
 
 
 def _listed_rows(

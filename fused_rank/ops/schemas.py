@@ -25,8 +25,8 @@ SCHEMAS: dict[str, str] = {
         " bool symmetric=False) -> (Tensor, Tensor)"
     ),
     "mine_semihard": (
-        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize)"
-        " -> (Tensor, Tensor, Tensor)"
+        "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize,"
+        " bool symmetric=False) -> (Tensor, Tensor, Tensor)"
     ),
     "topk": (
         "(Tensor queries, Tensor? gallery, int k, str metric, bool normalize, bool exclude_self) -> (Tensor, Tensor)"

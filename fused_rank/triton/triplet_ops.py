@@ -37,9 +37,18 @@ def mine_semihard(
     gallery_labels: Tensor | None,
     metric: str,
     normalize: bool,
+    symmetric: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Anchors, positives and negatives, int64 [L], by anchor and then positive."""
-    return triplets.mine_semihard(problem_of(x, labels, gallery, gallery_labels, metric, normalize))
+    """Anchors, positives and negatives, int64 [L], by anchor and then positive.
+
+    Symmetric: the gallery's rows are anchors too, numbered after the queries; each direction is a sweep of its own.
+    """
+    found = triplets.mine_semihard(problem_of(x, labels, gallery, gallery_labels, metric, normalize))
+    if not symmetric or gallery is None:
+        return found
+    turned = triplets.mine_semihard(problem_of(gallery, gallery_labels, x, labels, metric, normalize))
+    anchors = torch.cat((found[0], x.shape[0] + turned[0]))
+    return anchors, torch.cat((found[1], turned[1])), torch.cat((found[2], turned[2]))
 
 
 def triplet_forward(
