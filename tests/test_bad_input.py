@@ -100,6 +100,15 @@ def test_calls(loss: Loss, name: str, backend: Backend) -> None:
     refused(lambda: loss.function(embeddings, labels, **arguments), error, words)
 
 
+@pytest.mark.parametrize("temperature", [torch.ones(2), torch.tensor(1)], ids=["two numbers", "an integer"])
+def test_a_tensor_of_temperature(temperature: Tensor) -> None:
+    refused(
+        lambda: functional.info_nce_loss(X, gallery=X, temperature=temperature),
+        ValueError,
+        ["temperature", "floating-point tensor of one", str(list(temperature.shape))],
+    )
+
+
 def refused(call: Callable[[], object], error: Error | tuple[Error, ...], words: list[str]) -> None:
     with pytest.raises(error) as caught:
         call()

@@ -7,8 +7,9 @@ import inspect
 import pytest
 import torch
 
-from fused_rank import ContrastiveLoss, MarginLoss, TripletMarginLoss, functional
+from fused_rank import ContrastiveLoss, InfoNCELoss, MarginLoss, TripletMarginLoss, functional
 
+from . import oracle
 from .conftest import Backend
 from .gradient_error import assert_gradient_close, assert_value_close
 from .inputs import make_inputs
@@ -38,7 +39,8 @@ def test_function_module_and_reference_have_the_same_options_and_defaults(loss: 
         data = (
             "self", "embeddings", "labels", "gallery", "gallery_labels", "triplets", "mining_embeddings", "pairwise",
         )  # fmt: skip
-        of_modules = ("learn_beta", "num_classes")  # a function takes its β as a tensor
+        # a function takes what is learned as a tensor
+        of_modules = ("learn_beta", "num_classes", "learn_temperature")
         listed = loss is CONTRASTIVE and of is not loss.module  # `pairs` is data there
         left_out = (*data, *of_modules, *(["pairs"] if listed else []))
         return {p.name: p.default for p in parameters if p.name not in left_out}
@@ -55,6 +57,57 @@ def test_modules_tell_their_options(loss: Loss) -> None:
     assert not module.state_dict()
     assert all(str(value) in repr(module) for value in geometry.values())
     assert "sum" in repr(module)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCES), ids=case_id)
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("form", ["two-set", "plain"])
+def test_a_learned_temperature(
+    form: str, symmetric: bool, dtype: torch.dtype, backend: Backend, generator: torch.Generator
+) -> None:
+    inputs = make_inputs(form, 40, 27, 6, dtype, generator).to(backend.device)
+    ours, exact = inputs.leaves(), inputs.oracle()
+    module = InfoNCELoss(0.2, learn_temperature=True, symmetric=symmetric)
+    module = module.to(backend.device, torch.promote_types(dtype, torch.float32))
+    learned = module.log_temperature
+    assert learned is not None
+    theirs = learned.detach().double().cpu().requires_grad_()
+    value = module(ours.embeddings, ours.labels, **ours.keywords)
+    x, y = exact.tensors
+    labels = (exact.labels, exact.gallery_labels)
+    rows = oracle.info_nce(
+        x,
+        labels[0],
+        y,
+        labels[1],
+        temperature=theirs.exp(),
+        symmetric=symmetric,  # type: ignore[arg-type]
+    )
+    expected = rows.sums.sum() / rows.counts.sum()
+    assert_value_close(value.cpu(), expected, TOLERANCES[dtype])
+    value.backward()
+    expected.backward()
+    for leaf, truth in zip(ours.tensors, exact.tensors, strict=True):
+        assert_gradient_close(leaf.grad.cpu(), truth.grad, TOLERANCES[dtype])
+    tolerance = {"rtol": 2e-2 if dtype.itemsize == 2 else 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(learned.grad.double().cpu(), theirs.grad, **tolerance)
+
+
+def test_a_learned_temperature_is_a_parameter(generator: torch.Generator) -> None:
+    module = InfoNCELoss(0.5, learn_temperature=True)
+    learned = module.log_temperature
+    assert learned is not None
+    assert [name for name, _ in module.named_parameters()] == ["log_temperature"]
+    assert module.temperature == pytest.approx(0.5)
+    assert "temperature=0.5," in repr(module)
+    x, y = torch.randn(2, 8, 5, generator=generator)
+    torch.testing.assert_close(module(x, gallery=y), InfoNCELoss(0.5)(x, gallery=y))
+    with torch.no_grad():
+        learned.fill_(-9.0)
+    assert module.temperature == 0.01  # where CLIP stops
+    torch.testing.assert_close(module(x, gallery=y), InfoNCELoss(0.01)(x, gallery=y), rtol=1e-4, atol=1e-4)
+    module(x, gallery=y).backward()
+    assert learned.grad == 0
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCES), ids=case_id)

@@ -46,7 +46,7 @@ SIGNATURES = {
     "TripletMarginLoss": "margin=0.2, mining='semihard', *, soft_margin=False, symmetric=False, "
     "exclude_closer_than=None, normalize=True, metric='euclidean', reduction=None",
     "SupConLoss": "temperature=0.1, *, reduction='mean'",
-    "InfoNCELoss": "temperature=0.07, *, symmetric=False, reduction='mean'",
+    "InfoNCELoss": "temperature=0.07, *, learn_temperature=False, symmetric=False, reduction='mean'",
     "SupConLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
     "InfoNCELoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",
     "RankedListLoss.forward": "self, embeddings, labels=None, *, gallery=None, gallery_labels=None",

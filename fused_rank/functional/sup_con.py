@@ -5,7 +5,8 @@ from torch import Tensor
 from ..ops.options import REDUCTIONS, Reduction
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import reduce
-from ..ops.validation import check_choice, check_flag, check_pairs, check_positive
+from ..ops.rows import unit_rows, widened
+from ..ops.validation import check_choice, check_flag, check_pairs, check_positive, check_temperature
 
 
 def sup_con_loss(
@@ -39,11 +40,13 @@ def info_nce_loss(
     *,
     gallery: Tensor | None = None,
     gallery_labels: Tensor | None = None,
-    temperature: float = 0.07,
+    temperature: float | Tensor = 0.07,
     symmetric: bool = False,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """InfoNCE; see `fused_rank.InfoNCELoss` for the formula and every argument.
+    """InfoNCE, differentiable in `temperature` too; see `fused_rank.InfoNCELoss` for the formula and every argument.
+
+    `temperature` is a number, or a floating-point tensor of one, which has to be above 0.
 
     >>> import torch
     >>> loss = info_nce_loss(torch.eye(3), gallery=torch.eye(3), temperature=1.0)
@@ -51,13 +54,22 @@ def info_nce_loss(
     0.5514
     """
     check_choice("reduction", reduction, REDUCTIONS)
-    check_positive("temperature", temperature)
+    check_temperature(temperature)
     check_flag("symmetric", symmetric)
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     if gallery is None:
         raise ValueError(
             "gallery: expected a tensor [N, D], got None; InfoNCE compares two sets, and SupConLoss one set with labels"
         )
-    term = PairTerm("info_nce_loss", "sup_con", (-1 / temperature,), uniform=reduction != "none")
-    rows = pair_rows(term, embeddings, labels, gallery, gallery_labels, "cosine", True, symmetric=symmetric)
+    uniform = reduction != "none"
+    if not isinstance(temperature, Tensor):
+        term = PairTerm("info_nce_loss", "sup_con", (-1 / temperature,), uniform=uniform)
+        rows = pair_rows(
+            term, embeddings, labels, gallery, gallery_labels, "cosine", True, symmetric=symmetric
+        )
+        return reduce(*rows, reduction)
+    x, others = (unit_rows(widened(rows, None)[0]) for rows in (embeddings, gallery))
+    scaled = x / temperature.to(x)  # logits are inner products with it, so its gradient is that of T too
+    term = PairTerm("info_nce_loss", "sup_con", (1.0,), uniform=uniform)
+    rows = pair_rows(term, scaled, labels, others, gallery_labels, "dot", False, symmetric=symmetric)
     return reduce(*rows, reduction)

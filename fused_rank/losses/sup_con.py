@@ -1,11 +1,17 @@
 """Supervised contrastive loss and InfoNCE."""
 
-from torch import Tensor
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ..functional import info_nce_loss, sup_con_loss
 from ..ops.options import Reduction
 from ..ops.validation import check_flag, check_positive
 from ._base import RankingLoss
+
+_COLDEST = 0.01  # a learned temperature's, CLIP's
 
 
 class SupConLoss(RankingLoss):
@@ -64,11 +70,12 @@ class InfoNCELoss(RankingLoss):
 
     ``symmetric=True`` adds the gallery's rows as queries of the embeddings; both directions come from one
     sweep, and with equally many rows the mean is CLIP's ½ (query→gallery + gallery→query). The default
-    temperature is that of MoCo and of pytorch-metric-learning's NTXentLoss, and where CLIP starts. It is a
-    constant: a learned one needs the logits' scale as a parameter, which this loss has not.
+    temperature is that of MoCo and of pytorch-metric-learning's NTXentLoss, and where CLIP starts.
 
     Args:
         temperature: T, above 0. Any value is safe from overflow.
+        learn_temperature: the module's `log_temperature` is a parameter, as CLIP's logit scale is; it starts at
+            log(temperature), and T stays at 0.01 or above, where CLIP clips it. A zero row then has similarity 0.
         symmetric: the gallery's rows have losses too, over the embeddings.
         reduction: ``"mean"`` over the rows that have a positive; ``"mean_active"`` over those with a loss above
             0; ``"sum"``; ``"none"`` for [M], symmetric [M + N]: the queries', then the gallery's.
@@ -94,16 +101,38 @@ class InfoNCELoss(RankingLoss):
     0.5368
     """
 
-    _options = ("temperature", "symmetric")
+    _options = ("temperature", "learn_temperature", "symmetric")
+
+    log_temperature: nn.Parameter | None
 
     def __init__(
-        self, temperature: float = 0.07, *, symmetric: bool = False, reduction: Reduction = "mean"
+        self,
+        temperature: float = 0.07,
+        *,
+        learn_temperature: bool = False,
+        symmetric: bool = False,
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
         check_positive("temperature", temperature)
+        check_flag("learn_temperature", learn_temperature)
         check_flag("symmetric", symmetric)
-        self.temperature = temperature
+        self._temperature = temperature
+        self.learn_temperature = learn_temperature
+        self.log_temperature = (
+            nn.Parameter(torch.tensor(math.log(temperature))) if learn_temperature else None
+        )
         self.symmetric = symmetric
+
+    @property
+    def temperature(self) -> float:
+        """T as it is now."""
+        if self.log_temperature is None:
+            return self._temperature
+        return max(_COLDEST, math.exp(float(self.log_temperature.detach())))
+
+    def _shown(self) -> dict[str, Any]:
+        return {**super()._shown(), "temperature": float(f"{self.temperature:.6g}")}
 
     def forward(
         self,
@@ -121,12 +150,13 @@ class InfoNCELoss(RankingLoss):
             gallery: [N, D] to compare with; it has to be given.
             gallery_labels: integers [N].
         """
+        learned = self.log_temperature
         return info_nce_loss(
             embeddings,
             labels,
             gallery=gallery,
             gallery_labels=gallery_labels,
-            temperature=self.temperature,
+            temperature=self.temperature if learned is None else learned.exp().clamp(min=_COLDEST),
             symmetric=self.symmetric,
             reduction=self.reduction,
         )

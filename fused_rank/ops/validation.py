@@ -38,6 +38,17 @@ def check_positive(name: str, value: object, *, below: float = float("inf")) -> 
         raise ValueError(f"{name}: expected a number > 0{bound}, got {value!r}")
 
 
+def check_temperature(value: object) -> None:
+    """A Python number above 0, or a floating-point tensor of one, whose value is not looked at: it may be on a GPU."""
+    if not isinstance(value, Tensor):
+        return check_positive("temperature", value)
+    if value.numel() != 1 or not value.is_floating_point():
+        raise ValueError(
+            f"temperature: expected a number or a floating-point tensor of one, got {value.dtype} {list(value.shape)}"
+        )
+    return None
+
+
 def check_count(name: str, value: object) -> None:
     """A positive integer."""
     if isinstance(value, bool) or not isinstance(value, int):
