@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .blocks import row_blocks
-from .chunked import Sweep
+from .chunked_sweep import Sweep
 from .pair_blocks import PairBlock, PairBlocks
 from .row_operators import RowOperators
 

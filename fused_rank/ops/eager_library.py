@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..reference.distance import accumulation_dtype
-from . import chunked, chunked_ranks
+from . import chunked_distances, chunked_pairs, chunked_ranks, chunked_triplets
 from .fakes import fake_kernels
 from .schemas import SCHEMAS
 
@@ -22,6 +22,8 @@ _PAIRWISE_SCHEMAS = {
         " -> (Tensor, Tensor)"
     ),
 }
+
+_MODULES = (chunked_pairs, chunked_triplets, chunked_distances, chunked_ranks)
 
 Reason = Callable[[str, torch.dtype], "str | None"]
 
@@ -69,7 +71,7 @@ def _register() -> Any:
     }
     for name, schema in (SCHEMAS | _PAIRWISE_SCHEMAS).items():
         library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-        module = chunked if hasattr(chunked, name) else chunked_ranks
+        module = next(module for module in _MODULES if name in module.__dict__)
         kernel = _kernel(getattr(module, name), warn=name in SCHEMAS)
         library.impl(name, kernel, "CompositeExplicitAutograd")
         torch.library.register_fake(f"{NAMESPACE}::{name}", fakes[name], lib=library)
