@@ -13,6 +13,7 @@ Loss = Literal[
     "contrastive",
     "triplet",
     "sup_con",
+    "info_nce",
     "nt_xent",
     "n_pairs",
     "angular",
@@ -92,6 +93,7 @@ class Case:
 _EXACT, _BOTH, _QUERY = ({"gradient": rule} for rule in ("exact", "both", "query"))
 _HARD, _SEMIHARD, _ALL, _BAND = ({"mining": name} for name in ("hard", "semihard", "all", "semihard_all"))
 _RAW = {"normalize": False}
+_SYMMETRIC = {"symmetric": True}
 _SQUARED = {"neg_margin": 1.2}
 _LINEAR = {"neg_margin": 1.2, "power": 1, "reduction": "mean_active"}  # what pytorch-metric-learning computes
 _OTHERS = ("chunked", "compiled")
@@ -146,6 +148,14 @@ _LARGE = (
     Case("supcon-4096-early", "sup_con", 4096, 512, "early",
          bars=(units(1.3, 2), faster(3)), baselines=("eager", "pml"), more=_OTHERS),
     Case("supcon-4096-late", "sup_con", 4096, 512, "late", more=("pml", *_OTHERS), headline=False),
+    Case("info-nce-4096-pairs", "info_nce", 4096, 512, "pairs",
+         bars=(units(1.3, 3), faster(3)), baselines=("eager", "cross_entropy")),
+    Case("info-nce-symmetric-4096-pairs", "info_nce", 4096, 512, "pairs", _SYMMETRIC,
+         bars=(units(1.3, 3), faster(3)), baselines=("eager", "cross_entropy"), headline=False),
+    Case("hard-symmetric-4096-pairs", "triplet", 4096, 512, "pairs", _HARD | _SYMMETRIC,
+         bars=(units(1.3, 1), faster(3)), headline=False),
+    Case("semihard-symmetric-4096-pairs", "triplet", 4096, 512, "pairs", _SEMIHARD | _SYMMETRIC,
+         bars=(units(1.3, 1), faster(3)), headline=False),
     # pytorch-metric-learning's NT-Xent, angular and margin losses list every (pair, negative): out of memory here
     Case("nt-xent-4096-early", "nt_xent", 4096, 512, "early", bars=_SWEEP, headline=False),
     Case("n-pairs-4096-early", "n_pairs", 4096, 512, "early", bars=_SWEEP, headline=False),

@@ -36,11 +36,24 @@ def collapsed_mixed(rows: int, width: int, per_class: int, generator: Generator)
     return _two_clusters(labels % 2 == 1, width, generator), labels
 
 
-SETS = {"early": early, "late": late, "collapsed": collapsed, "collapsed-mixed": collapsed_mixed}
+def pairs(rows: int, width: int, per_class: int, generator: Generator) -> Batch:
+    """Two sets, early: `rows` queries, and after them `rows` gallery rows, the i-th of each being a pair."""
+    labels = torch.arange(rows).repeat(2)
+    own = _class_rows(labels, width, noise=2.0, generator=generator)
+    return normalize(own + COMMON * _unit(1, width, generator), dim=1), labels
+
+
+SETS = {
+    "early": early,
+    "late": late,
+    "collapsed": collapsed,
+    "collapsed-mixed": collapsed_mixed,
+    "pairs": pairs,
+}
 
 
 def make(name: str, rows: int, width: int, per_class: int = 4, seed: int = 0) -> Batch:
-    """Unit rows [rows, width] float32 and shuffled labels [rows] int64, the same for the same seed."""
+    """Unit rows [rows, width] float32 (pairs: both sides, [2 · rows, width]) and labels int64, the same for the same seed."""
     return SETS[name](rows, width, per_class, Generator().manual_seed(seed))
 
 

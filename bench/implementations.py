@@ -25,6 +25,7 @@ LABELS = {
     "sort": "eager, sort + searchsorted",
     "slots": "eager, a minimum per positive",
     "cubic": "eager, B×B×B",
+    "cross_entropy": "eager, cross_entropy",
 }
 
 _MODULES = {
@@ -32,6 +33,7 @@ _MODULES = {
     "contrastive": fused_rank.ContrastiveLoss,
     "triplet": fused_rank.TripletMarginLoss,
     "sup_con": fused_rank.SupConLoss,
+    "info_nce": fused_rank.InfoNCELoss,
     "nt_xent": fused_rank.NTXentLoss,
     "n_pairs": fused_rank.NPairsLoss,
     "angular": fused_rank.AngularLoss,
@@ -45,6 +47,7 @@ _ORACLES: dict[str, Callable[..., Tensor]] = {
     "contrastive": fused_rank.reference.contrastive_loss,
     "triplet": fused_rank.reference.triplet_margin_loss,
     "sup_con": fused_rank.reference.sup_con_loss,
+    "info_nce": fused_rank.reference.info_nce_loss,
     "nt_xent": fused_rank.reference.nt_xent_loss,
     "n_pairs": fused_rank.reference.n_pairs_loss,
     "angular": fused_rank.reference.angular_loss,
@@ -64,13 +67,27 @@ _EAGER_PEERS: dict[str, LossFunction] = {
 def build(name: str, case: Case) -> LossFunction:
     """The loss function of the contender `name` for the case."""
     if name in (OURS, "chunked"):
-        return _MODULES[case.loss](**case.options)
+        return _of_batch(_MODULES[case.loss](**case.options), case)
     if name in ("eager", "compiled"):
-        oracle = partial(_ORACLES[case.loss], **case.options)
+        oracle = _of_batch(partial(_ORACLES[case.loss], **case.options), case)
         return torch.compile(oracle, dynamic=False) if name == "compiled" else oracle
     if name == "pml":
         return peers.pytorch_metric_learning(case.loss, case.options)
+    if name == "cross_entropy":
+        return partial(peers.cross_entropy_of_pairs, **case.options)
     return _EAGER_PEERS[name]
+
+
+def _of_batch(loss: Callable[..., Tensor], case: Case) -> LossFunction:
+    """Of one batch: two sets come one after the other, row i of one belonging to row i of the other."""
+    if case.data != "pairs":
+        return loss
+
+    def of_pairs(x: Tensor, labels: Tensor) -> Tensor:
+        queries, gallery = x.chunk(2)
+        return loss(queries, gallery=gallery)
+
+    return of_pairs
 
 
 class Training:

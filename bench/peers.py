@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.nn.functional import normalize as unit_rows
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -50,6 +51,16 @@ def pytorch_metric_learning(loss: str, options: Mapping[str, Any]) -> LossFuncti
     else:
         raise KeyError(f"pytorch-metric-learning has no {chosen['mining']} mining")
     return lambda x, labels: triplet(x, labels, miner(x, labels))
+
+
+def cross_entropy_of_pairs(
+    x: Tensor, labels: Tensor, temperature: float = 0.07, symmetric: bool = False
+) -> Tensor:
+    """InfoNCE of queries and gallery, one after the other in x, as CLIP's code has it."""
+    queries, gallery = unit_rows(x, dim=1).chunk(2)
+    logits, own = queries @ gallery.t() / temperature, torch.arange(len(queries), device=x.device)
+    there = cross_entropy(logits, own)
+    return (there + cross_entropy(logits.t(), own)) / 2 if symmetric else there
 
 
 def semihard_by_sort(x: Tensor, labels: Tensor, margin: float = 0.2) -> Tensor:
