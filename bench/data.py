@@ -53,7 +53,7 @@ SETS = {
 
 
 def make(name: str, rows: int, width: int, per_class: int = 4, seed: int = 0) -> Batch:
-    """Unit rows [rows, width] float32 (pairs: both sides, [2 · rows, width]) and labels int64, the same for the same seed."""
+    """Unit rows [rows, width] float32 and labels [rows] int64, the same for one seed; of pairs twice as many."""
     return SETS[name](rows, width, per_class, Generator().manual_seed(seed))
 
 
