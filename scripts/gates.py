@@ -86,6 +86,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--executed", action="store_true", help="also count PTX as the emulator runs it")
     parser.add_argument(
+        "--only-executed", action="store_true", help="that alone; nothing else of the record changes"
+    )
+    parser.add_argument(
         "--reason", help="why counters that grew by more than 5%% may do so; kept in the file"
     )
     return parser.parse_args()
@@ -93,6 +96,12 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
+    if options.only_executed:
+        record = records.load()
+        record.emulated = executed.measure()
+        records.save(record)
+        report.write(record)
+        return 0
     listing = pool.listing()
     jobs = [
         job

@@ -18,6 +18,10 @@ from .aot.build import compile_for
 from .aot.targets import Target
 from .ptx import Kernel, Machine, parse
 
+_COMPILED: dict[
+    tuple[str, str], tuple[str, Kernel, int]
+] = {}  # PTX, parsed, shared bytes: by target and kernel
+
 
 @dataclass
 class Launch:
@@ -43,7 +47,7 @@ class Launch:
 
 
 class Emulator:
-    """Compiles each specialisation once. By kernel name: `counts` when profiling, and the `opcodes` of its PTX.
+    """Compiles each specialisation once in a process. By kernel name: `counts` when profiling, `opcodes` of its PTX.
 
     `kept` is the first launch of the kernel `keep`.
     """
@@ -53,7 +57,6 @@ class Emulator:
         self.counts: dict[str, Counter[str]] = {}
         self.opcodes: dict[str, list[str]] = {}
         self.kept: Launch | None = None
-        self._compiled: dict[str, tuple[str, Kernel, int]] = {}
 
     def run(
         self,
@@ -83,11 +86,12 @@ class Emulator:
         self.opcodes[one.name] = sorted({ins.opcode for ins in program.code})
 
     def _compile(self, one: Any) -> tuple[str, Kernel, int]:
-        if one.key not in self._compiled:
+        name = self.target.name, one.key
+        if name not in _COMPILED:
             compiled = compile_for(one, self.target)
             text = compiled.asm["ptx"]
-            self._compiled[one.key] = text, parse(text), int(compiled.metadata.shared)
-        return self._compiled[one.key]
+            _COMPILED[name] = text, parse(text), int(compiled.metadata.shared)
+        return _COMPILED[name]
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fused_rank.ops.schemas import PAIR_CHANNELS, PAIR_INPUTS
 
+FORMS = ("self", "two-set", "symmetric")
 VALUE = 1e-5
 GRADIENT = {torch.float32: 1e-5, torch.bfloat16: 4e-3, torch.float16: 8e-4}  # relative L2
 
@@ -22,8 +23,10 @@ class Case:
     term: str
     params: tuple[float, ...]
     metric: str = "cosine"
-    form: str = "self"  # "two-set", "symmetric"
+    form: str = "self"  # of FORMS
     normalize: bool = True
+    fused: str = "none"  # "query": the gradient comes with the statistics
+    query_only: bool = False  # the gallery, in self form too, counts as constant
     shape: tuple[int, int, int] = (70, 75, 19)  # M, N, D
     per_class: int = 5
     clusters: int = 0  # that the rows have collapsed into
@@ -60,9 +63,8 @@ class Case:
         return {"x": rows[:m], "labels": labels[:m], "gallery": gallery, "inputs": inputs}
 
 
-def run(case: Case, namespace: str, dtype: torch.dtype, *, exact: bool) -> dict[str, Tensor]:
-    """Rows and all gradients of the case; `exact` widens the same numbers to fp64."""
-    operators: Any = getattr(torch.ops, namespace)
+def run(case: Case, operators: Any, dtype: torch.dtype, *, exact: bool) -> dict[str, Tensor]:
+    """Rows and all gradients of the case, by the operators of a backend; `exact` widens the same numbers to fp64."""
     given = case.made(dtype)
 
     def widened(values: Tensor | None) -> Tensor | None:
@@ -72,12 +74,13 @@ def run(case: Case, namespace: str, dtype: torch.dtype, *, exact: bool) -> dict[
     sides = (widened(given["x"]), given["labels"], widened(gallery), gallery_labels, inputs)
     common = (case.term, list(case.params), case.metric, case.normalize)
     symmetric = case.form == "symmetric"
-    rows, *kept = operators.pair_forward(*sides, *common, "none", symmetric)
+    rows, *kept = operators.pair_forward(*sides, *common, case.fused, symmetric)
     upstream = torch.randn(
         PAIR_CHANNELS[case.term], rows.shape[1], generator=torch.Generator().manual_seed(4)
     )
-    needed = (True, gallery is not None, inputs is not None)
-    grads = operators.pair_backward(upstream.to(rows), *sides, *common, False, symmetric, *kept, *needed)
+    needed = (True, gallery is not None and not case.query_only, inputs is not None)
+    ends = (case.query_only, symmetric)
+    grads = operators.pair_backward(upstream.to(rows), *sides, *common, *ends, *kept, *needed)
     return dict(zip(("rows", "grad x", "grad gallery", "grad inputs"), (rows, *grads), strict=True))
 
 
@@ -86,8 +89,8 @@ def check(case: Case, dtype: torch.dtype = torch.float32, times: float = 1.0) ->
 
     `times`: how many times the usual error is allowed.
     """
-    exact = run(case, "fused_rank_eager", dtype, exact=True)
-    for name, got in run(case, "fused_rank_triton", dtype, exact=False).items():
+    exact = run(case, torch.ops.fused_rank_eager, dtype, exact=True)
+    for name, got in run(case, torch.ops.fused_rank_triton, dtype, exact=False).items():
         expected = exact[name]
         assert got.shape == expected.shape, name
         assert torch.equal(got.isnan(), expected.isnan()), name
@@ -103,6 +106,7 @@ def check(case: Case, dtype: torch.dtype = torch.float32, times: float = 1.0) ->
 
 
 TERMS = {
+    "ranked_list": Case("ranked_list", (1.2, 0.4, 10.0, 5.0, 1.0, 1.0, 1.0, 0.0, 0.0), "euclidean"),
     "contrastive": Case("contrastive", (0.4, 1.3, 2.0), "euclidean"),
     "sup_con": Case("sup_con", (-1 / 0.1,)),
     "negatives_lse": Case("negatives_lse", (-1 / 0.07, 2.0)),

@@ -12,11 +12,15 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fused_rank.ops.schemas import PAIR_CHANNELS
+
+from . import pair_checks
 from .aot.targets import TARGETS
 from .emulation import Emulator, Launch, emulating
 from .ptx import PTXError
@@ -28,11 +32,15 @@ class Shape(NamedTuple):
     width: int
 
 
-# more than a tile, and not by much; some steps of the product; in ODD, rows that vector loads do not fit
+# more than a tile, and not by much; some steps of the product; in ODD, rows that vector loads do not fit; in WIDE,
+# rows whose gradient does not stay on chip; in MANY, as many as it takes to look for clusters
 RAGGED = {"float32": Shape(70, 75, 80), "bfloat16": Shape(70, 75, 144), "float16": Shape(70, 75, 144)}
+SMALL = {"float32": Shape(70, 75, 48), "bfloat16": Shape(70, 75, 80), "float16": Shape(70, 75, 80)}
 ODD = Shape(70, 75, 41)
-RANKED_LIST = [1.2, 0.4, 10.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
-STREAMED = [1.2, 0.4, 130.0, 90.0, 1.0, 1.0, 1.0, 0.0, 0.0]
+WIDE = {"float32": Shape(70, 75, 144), "bfloat16": Shape(70, 75, 272)}
+MANY = Shape(256, 257, 16)
+RANKED_LIST = (1.2, 0.4, 10.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+STREAMED = (1.2, 0.4, 130.0, 90.0, 1.0, 1.0, 1.0, 0.0, 0.0)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Outputs = dict[str, Tensor]
 Case = Callable[[Any, "Inputs"], Outputs]  # operators, inputs -> named results
@@ -43,7 +51,7 @@ class Inputs:
 
     def __init__(self, shape: Shape, dtype: torch.dtype, exact: bool) -> None:
         generator = torch.Generator().manual_seed(7)
-        self.shape, self.exact = shape, exact
+        self.shape, self.dtype, self.exact = shape, dtype, exact
         self.x = self._widen(torch.randn(shape.rows, shape.width, generator=generator).to(dtype))
         self.gallery = self._widen(torch.randn(shape.columns, shape.width, generator=generator).to(dtype))
         self.labels, self.gallery_labels = (
@@ -62,22 +70,20 @@ class Inputs:
         return self._widen(torch.linspace(0.5, 1.5, count).reshape(size))
 
 
-def pair(term: str, params: list[float], *, two_set: bool, query_only: bool) -> Case:
+def pair(case: pair_checks.Case) -> Case:
     def run(ops: Any, given: Inputs) -> Outputs:
-        sides, common = given.sides(two_set), (None, term, params, "euclidean", True)
-        rows, *kept = ops.pair_forward(*sides, *common, "query" if query_only else "none", False)
-        up = given.upstream(rows.shape[0] // 3, given.shape.rows)
-        grad_x, grad_y, _ = ops.pair_backward(
-            up, *sides, *common, query_only, False, *kept, True, two_set, False
-        )
-        return {"rows": rows, "grad x": grad_x, "grad gallery": grad_y}
+        found = pair_checks.run(replace(case, shape=given.shape), ops, given.dtype, exact=given.exact)
+        return {
+            **found,
+            "losses": found["rows"][: PAIR_CHANNELS[case.term]],
+        }  # beside them, counts weigh more
 
     return run
 
 
-def triplet(mining: str, *, two_set: bool) -> Case:
+def triplet(mining: str, *, two_set: bool, soft: bool = False) -> Case:
     def run(ops: Any, given: Inputs) -> Outputs:
-        sides, common = given.sides(two_set), (mining, 0.3, False, "euclidean", True)
+        sides, common = given.sides(two_set), (mining, 0.3, soft, "euclidean", True)
         rows, state, live = ops.triplet_forward(*sides, *common)
         up = given.upstream(1, given.shape.rows)
         grad_x, grad_y = ops.triplet_backward(up, *sides, *common, state, live, rows, True, two_set)
@@ -111,14 +117,26 @@ def listed(ops: Any, given: Inputs) -> Outputs:
     return {"distance": distance, "grad x": grad_x, "grad gallery": grad_y}
 
 
+# by name; each takes the shape that is asked for
+PAIRS: dict[str, pair_checks.Case] = {
+    "ranked_list": pair_checks.Case("ranked_list", RANKED_LIST, "euclidean", fused="query", query_only=True),
+    "ranked_list streamed": pair_checks.Case("ranked_list", STREAMED, "euclidean", "two-set"),
+    "contrastive": pair_checks.Case("contrastive", (0.0, 1.0, 2.0), "euclidean"),
+    "clusters": replace(pair_checks.TERMS["softplus_positives"], clusters=5),
+}
+PAIRS.update(
+    (str(case), case)
+    for case in (
+        *(replace(case, form=form) for case in pair_checks.TERMS.values() for form in pair_checks.FORMS),
+        *pair_checks.INNER_PRODUCTS,
+    )
+)
 CASES: dict[str, Case] = {
-    "ranked_list": pair("ranked_list", RANKED_LIST, two_set=False, query_only=True),
-    "ranked_list streamed": pair("ranked_list", STREAMED, two_set=True, query_only=False),
-    "contrastive": pair("contrastive", [0.0, 1.0, 2.0], two_set=False, query_only=False),
+    **{name: pair(case) for name, case in PAIRS.items()},
     "triplet hard": triplet("hard", two_set=True),
     "triplet semihard": triplet("semihard", two_set=False),
     "triplet all": triplet("all", two_set=False),
-    "triplet band": triplet("semihard_all", two_set=True),
+    "triplet band": triplet("semihard_all", two_set=True, soft=True),
     "mine_hard": mined("mine_hard"),
     "mine_semihard": mined("mine_semihard"),
     "topk few": nearest(5),

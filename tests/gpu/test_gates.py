@@ -8,11 +8,12 @@ from importlib.util import find_spec
 
 import pytest
 
-from .aot import disassembly, plan, pool, records, sources
+from .aot import disassembly, executed, plan, pool, records, report, sources
 from .aot.build import needs_tensor_cores, violations
 from .aot.pool import Job
 from .aot.records import Entry, Record
 from .aot.targets import TARGETS
+from .ptx_cases import CASES
 
 RECORD = records.load()
 SAMPLE = ("sm_80", "sm_90", "sm_100", "gfx942")  # one compilation each is repeated although nothing changed
@@ -141,6 +142,32 @@ def test_the_record_survives_writing(tmp_path):
     record = Record("3.9.0", ["because"], {'kernel["x"] a1': entry}, {"case": {"per pair": 1.5}})
     records.save(record, tmp_path / "file.json")
     assert records.load(tmp_path / "file.json") == record
+
+
+def test_counts_are_reported_by_pair():
+    pairs = executed.SHAPE[0] * executed.SHAPE[1]
+    loads = {"ld.global requests": 8, "ld.global sectors": 32, "ld.global bytes": 1024}
+    shared = {"ld.shared wavefronts": 6, "ld.shared ideal wavefronts": 4}
+    products = {"instr mma": pairs // 64, "instr fma": pairs // 16}
+    found = executed.per_pair({"warp instructions": pairs // 8, **loads, **shared, **products})
+    assert found == {
+        "instructions": 4.0,
+        "tensor-core instructions": 0.5,
+        "bytes loaded": 0.0625,
+        "sectors per load request": 4.0,
+        "sector bytes per byte": 1.0,
+        "bank conflict factor": 1.5,
+    }
+    assert executed.per_pair({"warp instructions": pairs // 64}) == {}  # no walk over the pairs
+    shown = report.page(Record("3.9.0", emulated={"a kernel, a case": found}))
+    assert "| a kernel, a case | 1.5 | 0.0625 | 4 | 1 | 4 | 0.5 |" in shown
+
+
+def test_every_case_was_executed():
+    assert set(executed.CASES) <= set(CASES)
+    wanted = {f"{target} {dtype}, {case}" for target, dtype in executed.RUNS for case in executed.CASES}
+    recorded = {name.partition(" ")[2] for name in RECORD.emulated}
+    assert recorded == wanted, "run make gates GATES_ARGS=--only-executed"
 
 
 def helper(x):

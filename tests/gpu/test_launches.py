@@ -14,6 +14,7 @@ from fused_rank import diagnostics, functional, mining, retrieval
 
 from ..conftest import INTERPRETED, Backend
 from ..test_packaging import checked, python
+from .kernel_names import kernel_names
 
 on_triton = pytest.mark.parametrize("backend", ["triton"], indirect=True)
 Call = Callable[[Tensor, Tensor], Any]
@@ -111,18 +112,7 @@ def test_every_operation_launches_its_kernels(name: str, backend: Backend) -> No
 
 @on_triton
 def test_every_kernel_is_launched_by_some_operation(backend: Backend) -> None:
-    import importlib
-    import pkgutil
-
-    import fused_rank.triton as package
-
-    names: set[str] = set()
-    for module in pkgutil.iter_modules(package.__path__):
-        members = vars(importlib.import_module(f"fused_rank.triton.{module.name}"))
-        names |= {
-            name for name, member in members.items() if name.endswith("_kernel") and hasattr(member, "fn")
-        }
-    assert names == set().union(*(kernels for _, kernels in CALLS.values()))
+    assert kernel_names() == set().union(*(kernels for _, kernels in CALLS.values()))
 
 
 @on_triton

@@ -7,7 +7,17 @@ from typing import Any
 from .pool import Worker
 
 SHAPE = (128, 128, 128)  # rows, gallery, width: whole tiles
-CASES = ("ranked_list", "contrastive", "triplet hard", "triplet semihard", "triplet all", "topk few")
+CASES = (
+    "ranked_list",
+    "contrastive",
+    "sup_con cosine self",
+    "multi_similarity cosine self",
+    "margin euclidean self",
+    "triplet hard",
+    "triplet semihard",
+    "triplet all",
+    "topk few",
+)
 RUNS = (("sm_80", "float32"), ("sm_90", "bfloat16"))
 
 
@@ -32,7 +42,9 @@ def measure(seen: Any = print) -> dict[str, dict[str, float]]:
 
 
 def per_pair(counts: dict[str, int]) -> dict[str, float]:
-    """Thread instructions and bytes by pair; sectors of a request (4 for a warp's 32 neighbouring words); conflicts."""
+    """Thread instructions and bytes by pair; sectors of a request (4 for a warp's 32 neighbouring words, 16 where each
+    lane takes four), and their bytes over those asked for (1 where nothing is read in vain); conflicts.
+    """
     pairs = SHAPE[0] * SHAPE[1]
     instructions = 32 * counts.get("warp instructions", 0) / pairs
     if instructions < 1:
@@ -51,6 +63,7 @@ def per_pair(counts: dict[str, int]) -> dict[str, float]:
         "tensor-core instructions": 32 * products / pairs,
         "bytes loaded": loaded / pairs,
         "sectors per load request": sectors / requests if requests else 0.0,
+        "sector bytes per byte": 32 * sectors / loaded if loaded else 0.0,
         "bank conflict factor": wavefronts / ideal if ideal else 1.0,
     }
     return {name: float(f"{value:.4g}") for name, value in values.items()}

@@ -18,8 +18,10 @@ precision calls for them. These are counts from machine code compiled by Triton 
 EMULATED = """## Per pair, executed
 
 Counted while the compiled PTX ran in the emulator of `tests/gpu/ptx`, 128 rows (against 128) of 128 features: thread
-instructions and bytes for each pair of rows, 32-byte sectors that a warp's load touches, and how many times longer
-shared memory takes than without bank conflicts. Borders and prologues weigh more here than at size.
+instructions and bytes for each pair of rows; 32-byte sectors that a warp's load touches, 4 where its lanes take
+neighbouring words and 16 where each takes four, and their bytes over those asked for, more than 1 where some are read
+in vain, less where lanes share; how many times longer shared memory takes than without bank conflicts. Borders and
+prologues weigh more here than at size, and so do tiles with positives.
 
 """
 COLUMNS = (
