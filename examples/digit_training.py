@@ -109,7 +109,7 @@ class SemiHardFirst(nn.Module):
 def losses() -> dict[str, nn.Module]:
     """Defaults, but N-pairs and lifted structure without normalisation, as their papers have it.
 
-    The margins of contrastive and circle, and the latter's scale, are those of a few that did best on validation digits.
+    Of a few margins of contrastive and circle, and scales of the latter, those that did best on validation digits.
     """
     triplet = fused_rank.TripletMarginLoss
     return {
