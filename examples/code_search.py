@@ -32,7 +32,7 @@ from fused_rank.retrieval import evaluate
 
 BATCH = 2048
 HASHED, WIDTH = 4096, 1024
-EPOCHS, LEARNING_RATE = 3, 3e-3
+EPOCHS, LEARNING_RATE = 6, 3e-3
 COST_BATCH, COST_WIDTH = 4096, 512
 MEMORY_LIMIT = 4 << 30  # bytes that a step may take, for "the largest batch it can hold"
 

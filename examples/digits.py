@@ -28,7 +28,7 @@ from digit_training import losses, network, train
 from fused_rank import mining
 from fused_rank.retrieval import evaluate
 
-LEARNING_RATES = (3e-4, 3e-3)
+LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 JUDGED_AT = (100, 150)  # steps
 
 
