@@ -48,6 +48,7 @@ bench-quick: build
 
 demo: build
 	$(BIN)/python examples/digits.py
+	$(BIN)/python examples/collapse.py
 	$(BIN)/python examples/code_search.py
 
 build: $(VENV)/stamp-build

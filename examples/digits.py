@@ -1,297 +1,169 @@
-"""Handwritten digits: every loss, trained on the digits 0 to 5 and judged on 6 to 9, which it never saw.
+"""Handwritten digits: every loss, judged on digits that it never saw.
 
-Real images (scikit-learn's, 8×8), tilted and shifted at random as a camera would. A small network is trained under K×P
-sampling with each loss and mining; raw pixels and a classifier's features are the baselines. Also drawn: the
-embedding before and after, triplet counts over time, and the collapse of hard mining under too high a learning rate.
+Real images (scikit-learn's, 8×8), tilted and shifted at random as a camera would. One small network is trained under
+K×P sampling with each loss and mining, on three splits of the digits; learning rate and number of steps are those that
+do best on validation digits. Raw pixels and a classifier's features are the baselines. Also drawn: the embedding before
+and after, and triplet counts over time.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import math
-import warnings
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor
 from tqdm import tqdm
 
-import fused_rank
+import digit_classes
 import plots
+from digit_classes import SPLITS, Data
+from digit_training import losses, network, train
 from fused_rank import mining
-from fused_rank.batches import PKSampler
-from fused_rank.diagnostics import embedding_health
 from fused_rank.retrieval import evaluate
 
-SEEN_DIGITS, TURNS = 6, 8
-CLASSES_PER_BATCH, IMAGES_PER_CLASS = 16, 16
-WIDTH = 64
-
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+JUDGED_AT = (100, 150)  # steps
 
 
-def losses() -> dict[str, LossFunction]:
-    """Every loss at its defaults; triplets once for each mining."""
-    return {
-        "ranked list": fused_rank.RankedListLoss(),
-        "contrastive": fused_rank.ContrastiveLoss(),
-        "triplet, semi-hard": fused_rank.TripletMarginLoss(),
-        "triplet, hard, soft margin": fused_rank.TripletMarginLoss(0.0, "hard", soft_margin=True),
-        "triplet, all": fused_rank.TripletMarginLoss(mining="all"),
-        "N-pairs": fused_rank.NPairsLoss(),
-        "NT-Xent": fused_rank.NTXentLoss(),
-        "SupCon": fused_rank.SupConLoss(),
-        "angular": fused_rank.AngularLoss(pairs="all"),
-        "multi-similarity": fused_rank.MultiSimilarityLoss(),
-        "circle": fused_rank.CircleLoss(),
-        "lifted structure": fused_rank.GeneralizedLiftedStructureLoss(),
-        "margin": fused_rank.MarginLoss(),
-    }
-
-
-class Network(nn.Module):
-    """Three convolutions and a linear layer: [B, 1, 8, 8] -> [B, 64]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 24, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(24, 48, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(48, 64, 3, padding=1),
-            nn.ReLU(),
-            nn.AdaptiveMaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(256, WIDTH),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        embeddings: Tensor = self.layers(images)
-        return embeddings
-
-
-def disturb(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn by up to 20°, shift by up to one pixel and a half, scale by up to 15 %."""
-    count = images.shape[0]
-    turn, across, down, scale = torch.rand(4, count, generator=generator) * 2 - 1
-    angle, zoom = turn * math.radians(20), 1 + 0.15 * scale
-    cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    rows = torch.stack([cos, -sin, across * 3 / 8, sin, cos, down * 3 / 8], 1).view(count, 2, 3)
-    grid = F.affine_grid(rows, [count, 1, 8, 8], align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
-
-
-@dataclass
-class Data:
-    """Images [N, 1, 8, 8] in [0, 1] and labels; the held-out images as they are and disturbed."""
-
-    train: tuple[Tensor, Tensor]
-    upright: tuple[Tensor, Tensor]
-    disturbed: tuple[Tensor, Tensor]
-
-
-def load(seed: int) -> Data:
-    digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
-    labels = torch.tensor(digits.target)
-    seen = labels < SEEN_DIGITS
-    held_out = images[~seen], labels[~seen]
-    generator = torch.Generator().manual_seed(seed)
-    disturbed = disturb(held_out[0], generator), held_out[1]
-    return Data(turned(images[seen], labels[seen]), held_out, disturbed)
-
-
-def turned(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Each digit in quarter turns, and mirrored, as a class of its own: 48 classes out of six digits."""
-    views = [torch.rot90(images, turn % 4, (2, 3)) for turn in range(TURNS)]
-    views[4:] = [view.flip(3) for view in views[4:]]
-    return torch.cat(views), torch.cat([labels + SEEN_DIGITS * turn for turn in range(TURNS)])
-
-
-@dataclass
+@dataclass(frozen=True)
 class Score:
-    """On classes never trained on."""
+    """On digits never trained on, in per cent."""
 
     recall: float  # Recall@1, disturbed images
     map_at_r: float
-    upright_recall: float  # the same on the images as they are
+    upright_recall: float  # the same on the images as scanned
     upright_map: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One loss on one split at one learning rate, after so many steps."""
+
+    loss: str
+    split: int
+    learning_rate: float
+    steps: int
+    validation: float  # Recall@1
+    score: Score
 
 
 @torch.no_grad()
 def score(embed: Callable[[Tensor], Tensor], data: Data) -> Score:
     found = [
-        evaluate(embed(images), labels, normalize=True, k=1)
-        for images, labels in (data.disturbed, data.upright)
+        evaluate(embed(images), labels, normalize=True, k=1) for images, labels in (data.test, data.upright)
     ]
-    return Score(found[0].recall[1], found[0].map_at_r, found[1].recall[1], found[1].map_at_r)
+    return Score(*(100 * value for one in found for value in (one.recall[1], one.map_at_r)))
 
 
-class Trainer:
-    """One network, batches of K classes × P disturbed images."""
+def one_run(loss: str, split: int, learning_rate: float) -> list[Run]:
+    """As judged at each of `JUDGED_AT`."""
+    torch.set_num_threads(1)
+    torch.manual_seed(split)
+    data, embed, runs = digit_classes.load(split), network(), []
 
-    def __init__(self, data: Data, seed: int, learning_rate: float = 1e-3) -> None:
-        torch.manual_seed(seed)
-        self.network = Network()
-        self.learning_rate = learning_rate
-        self.generator = torch.Generator().manual_seed(seed)
-        sampler = PKSampler(data.train[1], CLASSES_PER_BATCH, IMAGES_PER_CLASS, seed=seed)
-        self.loader = DataLoader(TensorDataset(*data.train), batch_sampler=sampler)
-        self.sampler = sampler
+    def judge(step: int, *_: Tensor) -> None:
+        if step in JUDGED_AT:
+            images, labels = data.validation
+            with torch.no_grad():
+                validation = evaluate(embed(images), labels, normalize=True, k=1).recall[1]
+            runs.append(Run(loss, split, learning_rate, step, 100 * validation, score(embed, data)))
 
-    def run(
-        self, loss_of: LossFunction, steps: int, *, watch: Callable[[int, Tensor, Tensor], None] | None = None
-    ) -> None:
-        """`watch(step, embeddings, labels)` sees each batch as it was trained on."""
-        trained = [*self.network.parameters()]
-        if isinstance(loss_of, nn.Module):
-            trained += [*loss_of.parameters()]
-        optimizer = torch.optim.Adam(trained, self.learning_rate)
-        step = epoch = 0
-        while step < steps:
-            self.sampler.set_epoch(epoch)
-            epoch += 1
-            for images, labels in self.loader:
-                if step == steps:
-                    break
-                embeddings = self.network(disturb(images, self.generator))
-                loss = loss_of(embeddings, labels)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                if watch is not None:
-                    watch(step, embeddings.detach(), labels)
-                step += 1
+    train(embed, data, losses()[loss], learning_rate, seed=split, watch=judge)
+    return runs
 
 
-class Classifier(nn.Module):
-    """Cross-entropy over the trained classes; its input is the embedding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(WIDTH, SEEN_DIGITS * TURNS)
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(self.head(embeddings.relu()), labels)
-
-
-def compare(data: Data, seeds: int, steps: int) -> dict[str, Score]:
-    """Every loss, the mean over the seeds."""
-    table = {"raw pixels": score(lambda images: images.flatten(1), data)}
-    rows: dict[str, LossFunction] = {"cross-entropy": Classifier(), **losses()}
-    for name, loss in tqdm(rows.items(), desc="digits: losses"):
-        scores = []
-        for seed in range(seeds):
-            trainer = Trainer(data, seed)
-            trainer.run(copy.deepcopy(loss), steps)
-            scores.append(score(trainer.network, data))
-        table[name] = Score(*torch.tensor([list(asdict(s).values()) for s in scores]).mean(0).tolist())
-    return table
+def compare() -> dict[str, list[Run]]:
+    """For every loss the run of each split that does best on its validation digits; two processes, a thread each."""
+    tasks = list(product(losses(), range(len(SPLITS)), LEARNING_RATES))
+    best: dict[str, dict[int, Run]] = {loss: {} for loss in losses()}
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        done = pool.map(one_run, *zip(*tasks, strict=True))
+        for runs in tqdm(done, desc="digits: losses", total=len(tasks)):
+            for run in runs:
+                kept = best[run.loss].get(run.split)
+                if kept is None or run.validation > kept.validation:
+                    best[run.loss][run.split] = run
+    return {loss: list(of_split.values()) for loss, of_split in best.items()}
 
 
-def watch_triplets(data: Data, steps: int) -> tuple[list[int], list[mining.TripletStats], Trainer]:
-    """Triplet counts of the batches, as semi-hard training goes on."""
+def table_text(best: dict[str, list[Run]], pixels: list[Score]) -> str:
+    """Markdown, best first: means over the splits, and the least and greatest gain."""
+    table = {name: [run.score for run in runs] for name, runs in best.items()} | {"raw pixels": pixels}
+    gains = {
+        name: [own.recall - raw.recall for own, raw in zip(scores, pixels, strict=True)]
+        for name, scores in table.items()
+    }
+    lines = [
+        "| loss | Recall@1 | over raw pixels | least to greatest | mAP@R | Recall@1, upright | mAP@R, upright |"
+        " learning rates |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in sorted(table, key=lambda name: -sum(gains[name])):
+        mean = average(table[name])
+        rates = " ".join(f"{run.learning_rate:g}" for run in best.get(name, []))
+        lines.append(
+            f"| {name} | {mean.recall:.1f} | {sum(gains[name]) / len(pixels):+.1f}"
+            f" | {min(gains[name]):+.1f} to {max(gains[name]):+.1f} | {mean.map_at_r:.1f}"
+            f" | {mean.upright_recall:.1f} | {mean.upright_map:.1f} | {rates} |"
+        )
+    return "\n".join(lines)
+
+
+def average(scores: list[Score]) -> Score:
+    return Score(*torch.tensor([list(asdict(one).values()) for one in scores]).mean(0).tolist())
+
+
+def draw_semihard(out: Path, learning_rate: float) -> None:
+    """The first split's embedding before and after, and its triplets, as semi-hard training goes on."""
+    torch.manual_seed(0)
+    data, embed = digit_classes.load(0), network()
     at: list[int] = []
     counts: list[mining.TripletStats] = []
 
-    def watch(step: int, embeddings: Tensor, labels: Tensor) -> None:
-        if step % 10 == 0:
+    def watch(step: int, embeddings: Tensor, labels: Tensor, _: Tensor) -> None:
+        if step % 5 == 0:
             at.append(step)
             counts.append(mining.triplet_stats(embeddings, labels))
 
-    trainer = Trainer(data, seed=0)
-    trainer.run(fused_rank.TripletMarginLoss(), steps, watch=watch)
-    return at, counts, trainer
-
-
-@dataclass
-class Collapse:
-    """Hard mining at one learning rate."""
-
-    learning_rate: float
-    effective_rank: list[float]
-    loss: list[float]
-    warned_at: int | None  # the first step at which `embedding_health` warned
-
-
-def provoke_collapse(data: Data, learning_rate: float, steps: int) -> Collapse:
-    found = Collapse(learning_rate, [], [], None)
-    hard = fused_rank.TripletMarginLoss(0.2, "hard")
-
-    def watch(step: int, embeddings: Tensor, labels: Tensor) -> None:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            health = embedding_health(embeddings, labels)
-        if caught and found.warned_at is None and step > 0:
-            found.warned_at = step
-        found.effective_rank.append(health.effective_rank)
-        found.loss.append(float(hard(embeddings, labels)))
-
-    Trainer(data, seed=0, learning_rate=learning_rate).run(hard, steps, watch=watch)
-    return found
-
-
-def table_text(table: dict[str, Score]) -> str:
-    """Markdown, best first."""
-    pixels = table["raw pixels"]
-    lines = [
-        "| loss | Recall@1 | over raw pixels | mAP@R | Recall@1, upright | mAP@R, upright |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, s in sorted(table.items(), key=lambda row: -row[1].recall):
-        gain = f"{100 * (s.recall - pixels.recall):+.1f}"
-        lines.append(
-            f"| {name} | {100 * s.recall:.1f} | {gain} | {100 * s.map_at_r:.1f}"
-            f" | {100 * s.upright_recall:.1f} | {100 * s.upright_map:.1f} |"
-        )
-    return "\n".join(lines)
+    images, labels = data.test
+    with torch.no_grad():
+        before = embed(images)
+    train(embed, data, losses()["triplet, semi-hard"], learning_rate, watch=watch)
+    with torch.no_grad():
+        plots.embeddings(out / "digits_embedding.png", before, embed(images), labels)
+    plots.triplets(out / "digits_triplets.png", at, counts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("examples/results"))
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=240)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # batches of 256 small images: more threads would wait for one another
+    torch.set_num_threads(1)  # batches of 128 small images: more threads would wait for one another
 
-    data = load(seed=0)
-    table = compare(data, options.seeds, options.steps)
-    at, counts, trainer = watch_triplets(data, options.steps)
-    collapses = [provoke_collapse(data, rate, options.steps) for rate in (1e-3, 3e-2)]
-
-    images, labels = data.disturbed
-    torch.manual_seed(0)
-    with torch.no_grad():
-        before, after = Network()(images), trainer.network(images)
-    plots.embeddings(options.out / "digits_embedding.png", before, after, labels)
+    best = compare()
+    pixels = [
+        score(lambda images: images.flatten(1), digit_classes.load(split)) for split in range(len(SPLITS))
+    ]
+    means = {name: average([run.score for run in runs]) for name, runs in best.items()}
+    means["raw pixels"] = average(pixels)
     plots.scores(
-        options.out / "digits_losses.png", {name: (s.recall, s.map_at_r) for name, s in table.items()}
+        options.out / "digits_losses.png",
+        {name: (mean.recall, mean.map_at_r) for name, mean in means.items()},
+        means["raw pixels"].recall,
     )
-    plots.triplets(options.out / "digits_triplets.png", at, counts)
-    plots.collapse(options.out / "digits_collapse.png", collapses)
-
-    text = table_text(table)
-    for one in collapses:
-        when = "never" if one.warned_at is None else f"at step {one.warned_at}"
-        text += (
-            f"\n\nHard mining at learning rate {one.learning_rate:g}: effective rank {one.effective_rank[0]:.1f} ->"
-            f" {one.effective_rank[-1]:.1f}, loss {one.loss[0]:.3f} -> {one.loss[-1]:.3f}, warned {when}."
-        )
+    draw_semihard(options.out, best["triplet, semi-hard"][0].learning_rate)
+    text = table_text(best, pixels)
     (options.out / "digits.md").write_text(text + "\n")
-    (options.out / "digits.json").write_text(
-        json.dumps({name: asdict(s) for name, s in table.items()}, indent=1)
-    )
+    kept = {name: [asdict(run) for run in runs] for name, runs in best.items()}
+    (options.out / "digits.json").write_text(json.dumps(kept, indent=1))
     print(text)
 
 

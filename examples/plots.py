@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fused_rank.diagnostics import SPREAD
+
 if TYPE_CHECKING:
+    from collapse import Watched
     from fused_rank import mining
 
 
@@ -34,17 +37,18 @@ def embeddings(path: Path, before: Tensor, after: Tensor, labels: Tensor) -> Non
     _save(figure, path)
 
 
-def scores(path: Path, table: dict[str, tuple[float, float]]) -> None:
-    """Recall@1 and mAP@R of every row, best first."""
+def scores(path: Path, table: dict[str, tuple[float, float]], baseline: float) -> None:
+    """Recall@1 and mAP@R of every row in per cent, best first, and a line at the baseline's Recall@1."""
     names = sorted(table, key=lambda name: table[name][0])
     figure, axis = plt.subplots(figsize=(8, 0.36 * len(names) + 1.2))
     place = range(len(names))
     axis.barh([p + 0.2 for p in place], [table[n][0] for n in names], 0.4, label="Recall@1")
     axis.barh([p - 0.2 for p in place], [table[n][1] for n in names], 0.4, label="mAP@R")
     axis.set_yticks(list(place), names)
-    axis.set_xlim(0, 1)
+    axis.axvline(baseline, color="grey", linewidth=0.8)
+    axis.set_xlim(0, 100)
     axis.legend(loc="lower right")
-    axis.set_title("classes never trained on")
+    axis.set_title("digits never trained on, mean over the splits, %")
     _save(figure, path)
 
 
@@ -60,31 +64,35 @@ def triplets(path: Path, at: Sequence[int], counts: Sequence[mining.TripletStats
     _save(figure, path)
 
 
-def collapse(path: Path, runs: Sequence[Any]) -> None:
-    """Effective rank and loss of hard mining, a line a learning rate."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
-    for run in runs:
-        label = f"learning rate {run.learning_rate:g}"
-        (line,) = axes[0].plot(run.effective_rank, label=label)
-        axes[1].plot(run.loss, label=label, color=line.get_color())
-        if run.warned_at is not None:
-            axes[0].axvline(
-                run.warned_at, color=line.get_color(), linestyle=":", label="embedding_health warns"
-            )
-    axes[0].set_title("effective rank of the batch")
-    axes[1].set_title("hard triplet loss (margin 0.2)")
-    axes[1].axhline(0.2, color="grey", linewidth=0.8)
-    for axis in axes:
+def collapse(path: Path, runs: Sequence[Watched], margin: float) -> None:
+    """Loss, Recall@1, spread and effective rank; a dot where `embedding_health` first tells."""
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharex=True)
+    panels = (
+        ("loss (grey: the margin)", [run.loss for run in runs]),
+        ("Recall@1, held-out digits (grey: chance)", [run.recall for run in runs]),
+        ("spread of the batch (grey: warned below)", [[h.spread for h in run.health] for run in runs]),
+        ("effective rank of the batch", [[h.effective_rank for h in run.health] for run in runs]),
+    )
+    for axis, (title, lines), level in zip(axes.flat, panels, (margin, 0.25, SPREAD, None), strict=True):
+        for run, values in zip(runs, lines, strict=True):
+            (line,) = axis.plot(run.step, values, label=run.name)
+            if run.told is not None:
+                axis.plot(run.step[run.told], values[run.told], "o", color=line.get_color())
+        if level is not None:
+            axis.axhline(level, color="grey", linewidth=0.8)
+        axis.set_title(title)
+        axis.set_xscale("log")
+    axes[0, 0].legend(fontsize=8)
+    for axis in axes[1]:
         axis.set_xlabel("step")
-        axis.legend(fontsize=8)
     _save(figure, path)
 
 
 def curves(path: Path, runs: dict[str, list[float]], baseline: float) -> None:
-    """Held-out MRR after each epoch, and the baseline's."""
+    """Held-out MRR before training and after each epoch, and the baseline's."""
     figure, axis = plt.subplots(figsize=(7, 4.2))
     for name, values in runs.items():
-        axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=name)
+        axis.plot(values, marker="o", markersize=3, label=name)
     axis.axhline(baseline, color="grey", linestyle="--", label="TF-IDF")
     axis.set_xlabel("epoch")
     axis.set_ylabel("MRR, held-out modules")
