@@ -132,7 +132,9 @@ def statistics(pairs: Pairs, inputs: Tensor | None, channels: int, state_rows: i
     `channels` are as many as the term finishes, `state_rows` no fewer than it keeps.
     """
     x, y, term = pairs.own, pairs.other, pairs.term
-    shape = tiles("statistics", x.source.dtype, x.width)
+    crowded = pairs.constexprs["PRECISION"] == "ieee" or term.positives_only
+    many = crowded and x.source.dtype == torch.float32
+    shape = tiles("statistics in eight warps" if many else "statistics", x.source.dtype, x.width)
     blocks, count = triton.cdiv(x.size, LIVE_TILE), triton.cdiv(y.size, LIVE_TILE)
     parts = splits(blocks, count, _MOST_SPLITS)
     close = pairs.metric != "dot"

@@ -32,9 +32,15 @@ def wide_check(dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
     check(replace(TERMS["margin"], form="symmetric", shape=(*shape[:2], width)), dtype)
 
 
+def positives_check(dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+    """A term of positives alone, whose statistics take more warps."""
+    check(replace(TERMS["softplus_positives"], shape=shape), dtype)
+
+
 # by kernel of the table of tiles: what runs it
 TILED: dict[str, list[Check]] = {
     "statistics": [partial(loss_check, CONTRASTIVE, {"pos_margin": 0.4, "neg_margin": 1.3}, "two-set")],
+    "statistics in eight warps": [positives_check],
     "gradient": [
         partial(loss_check, RANKED_LIST, {"gradient": "exact", "temperature_pos": 5.0}, "self"),
         partial(loss_check, RANKED_LIST, {"gradient": "query"}, "two-set"),

@@ -99,11 +99,12 @@ def _pull_start(BM: tl.constexpr, inputs, p):
 @triton.jit
 def _pull_fold(row, d, mask, p):
     pulled = mask & (row[3] > 0.5 * NOTHING)[:, None]
-    z = row[3][:, None] - (p.scale * d + p.shift)
-    loss = tl.where(pulled, softplus(z), 0.0)
-    slope = tl.where(pulled, sigmoid(z), 0.0)
-    above = (loss > 0.0).to(tl.float32)
-    return row[0] + tl.sum(loss, 1), row[1] + tl.sum(slope, 1), row[2] + tl.sum(above, 1), row[3]
+    # of NOTHING both are 0: one mask, which no register has to keep
+    z = tl.where(pulled, row[3][:, None] - (p.scale * d + p.shift), NOTHING)
+    slope = tl.sum(sigmoid(z), 1)
+    loss = softplus(z)
+    above = tl.sum((loss > 0.0).to(tl.float32), 1)
+    return row[0] + tl.sum(loss, 1), row[1] + slope, row[2] + above, row[3]
 
 
 @triton.jit
