@@ -1,7 +1,9 @@
 """Which compilations a record needs: each shape of tile for all targets, and each kernel in each of its other variants
-(term, metric, form) for the first.
+(term, metric, form) for two.
 
-Terms, metrics and forms of one shape differ little from GPU to GPU; shapes decide what fits. `complete` has the rest.
+Terms, metrics and forms of one shape differ little from GPU to GPU; shapes decide what fits. One of the two has the
+instructions that later GPUs build on, the other is the one whose assembler spilled where no other did. `complete` has
+the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Mapping
 from .pool import Job
 from .targets import TARGETS
 
-FIRST = "sm_90"
+FIRST = ("sm_90", "sm_120")
 SHAPE = re.compile(
     r"\b(?:BM|BN|BK|DS|PRECISION|LOCAL|KIND|LIVE|[A-Z]*(?:BLOCK|ROWS|COLUMNS|PAIRS|DEPTH))=\w+"
 )
@@ -47,7 +49,7 @@ def cover(listing: Mapping[str, tuple[str, str]]) -> list[Job]:
         by_shape.setdefault(shape(name), name)
         by_variant.setdefault(variant(name), name)
     one_each = [
-        Job(name, target, listing[name][0]) for target in (FIRST, *TARGETS) for name in by_shape.values()
+        Job(name, target, listing[name][0]) for target in (*FIRST, *TARGETS) for name in by_shape.values()
     ]
-    rest = [Job(name, FIRST, listing[name][0]) for name in by_variant.values()]
+    rest = [Job(name, target, listing[name][0]) for target in FIRST for name in by_variant.values()]
     return list(dict.fromkeys(one_each + rest))
