@@ -75,9 +75,9 @@ def pair(term: str, params: list[float], *, two_set: bool, query_only: bool) -> 
     return run
 
 
-def triplet(mining: str, *, two_set: bool) -> Case:
+def triplet(mining: str, *, two_set: bool, soft: bool = False) -> Case:
     def run(ops: Any, given: Inputs) -> Outputs:
-        sides, common = given.sides(two_set), (mining, 0.3, False, "euclidean", True)
+        sides, common = given.sides(two_set), (mining, 0.3, soft, "euclidean", True)
         rows, state, live = ops.triplet_forward(*sides, *common)
         up = given.upstream(1, given.shape.rows)
         grad_x, grad_y = ops.triplet_backward(up, *sides, *common, state, live, rows, True, two_set)
