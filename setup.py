@@ -115,9 +115,9 @@ def extension_options() -> dict[str, Any]:
         }
     sys.path.extend(path for path in torch_paths() if path not in sys.path)
     from torch import version as torch_version
-    from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
-    nvcc = cuda_compiler(torch_version)
+    nvcc = cuda_compiler(torch_version)  # first: the import below has remarks of its own where no GPU is
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
     class BuildPerInstructionSet(BuildExtension):
         build_temp: str

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.cuda import compiling, counters
+from tests.cuda import compiling, counters, executed
 from tests.cuda.counters import Entry, Record
 from tests.cuda.gpus import GPUS, Counts, Gpu, violations
 
@@ -24,6 +24,8 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=2, help="compilations at a time")
+    parser.add_argument("--executed", action="store_true", help="also count PTX as the emulator runs it")
+    parser.add_argument("--only-executed", action="store_true", help="that, and leave the rest as recorded")
     parser.add_argument(
         "--reason", help="why counters that grew by more than 5%% may do so; kept in the file"
     )
@@ -34,6 +36,12 @@ def main() -> int:
     options = arguments()
     if isinstance(missing := compiling.nvcc(), str):
         print(f"skipped: {missing}")
+        return 0
+    if options.only_executed:
+        record = counters.load()
+        record.executed = executed.measure()
+        counters.save(record)
+        counters.write_page(record)
         return 0
     jobs = [(path, gpu) for path in compiling.sources() for gpu in GPUS.values()]
     hashes = {path: compiling.source_hash(path) for path in compiling.sources()}
@@ -50,7 +58,7 @@ def main() -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         results = dict(zip(jobs, pool.map(one, jobs), strict=True))
     old = counters.load()
-    new = Record(compiling.release(), list(old.reasons))
+    new = Record(compiling.release(), list(old.reasons), executed=old.executed)
     failed = 0
     for (path, gpu), kernels in results.items():
         entry = new.files.setdefault(path.name, Entry(hashes[path]))
@@ -69,6 +77,8 @@ def main() -> int:
         print("nothing recorded: say why with --reason")
         return 1
     new.reasons += [options.reason] * bool(worse)
+    if options.executed:
+        new.executed = executed.measure()
     counters.save(new)
     counters.write_page(new)
     return 0

@@ -63,12 +63,37 @@ def test_asking_for_kernels_without_nvcc_is_one_sentence(tmp_path: Path) -> None
     ]
 
 
+def test_no_nvcc_anywhere_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(build_cuda.shutil, "which", lambda name: None)
+    with pytest.raises(build_cuda.CannotBuild, match=r"^no nvcc was found on the path or in /usr/local/cuda$"):
+        build_cuda.matching_nvcc("13.0", "2.14.1+cu130")
+
+
 @needs_compiler
+def test_asking_for_kernels_with_another_nvcc_is_one_sentence(tmp_path: Path) -> None:
+    fake_nvcc(tmp_path, "12.8")
+    run = setup(tmp_path, FUSED_RANK_CUDA="1")
+    assert run.returncode != 0
+    assert run.stderr.strip().splitlines() == [
+        f"fused_rank: FUSED_RANK_CUDA=1 asks for the CUDA kernels, but torch {torch.__version__} is built with "
+        f"CUDA 13.0, and {tmp_path}/bin/nvcc is of CUDA 12.8."
+    ]
+
+
+@needs_compiler
+@pytest.mark.parametrize("release", [None, "12.8"], ids=["no nvcc", "another nvcc"])
 @pytest.mark.parametrize("asked", ["", "0"])
-def test_without_nvcc_nothing_changes_unless_asked_for(tmp_path: Path, asked: str) -> None:
+def test_without_its_nvcc_nothing_changes_unless_asked_for(
+    tmp_path: Path, asked: str, release: str | None
+) -> None:
+    if release:
+        fake_nvcc(tmp_path, release)
     run = setup(tmp_path, FUSED_RANK_CUDA=asked)
     assert run.returncode == 0, run.stderr
     assert "+cu" not in run.stdout
+    assert "fused_rank" not in run.stderr
 
 
 @needs_compiler

@@ -13,6 +13,8 @@ from ..gpu.ptx_cases import CASES, RANKED_LIST, Case, Inputs, Outputs, Shape, er
 
 # just over a tile of 128 rows in fp32, of 64 in fp64
 SHAPES = {torch.float32: Shape(150, 133, 20), torch.float64: Shape(70, 67, 10)}
+# for kernels with a block for each anchor, of which few will do
+FEW_ANCHORS = {torch.float32: Shape(24, 133, 20), torch.float64: Shape(24, 67, 10)}
 
 
 class Wide(Inputs):
@@ -34,7 +36,16 @@ class Collapsed(Inputs):
             rows: Tensor = getattr(self, name)
             close = (places[torch.arange(len(rows)) % 3] + 1e-3 * rows).to(dtype)
             setattr(self, name, close.double() if exact else close)
-        self.exact = exact
+        self.exact = exact or dtype == torch.float64
+
+
+class Chunked(Wide):
+    """Few anchors with more positives than a block sorts at a time, `kChunk` of rank_row.h."""
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, exact: bool) -> None:
+        super().__init__(Shape(4, 560, 6), dtype, exact)
+        self.labels = torch.zeros_like(self.labels)
+        self.gallery_labels = torch.arange(560) // 540
 
 
 def symmetric(term: str, params: list[float], metric: str) -> Case:
@@ -66,8 +77,14 @@ SETTINGS = {name: Setting(case) for name, case in CASES.items()} | {
     "fp64 ranked_list": Setting(CASES["ranked_list"], torch.float64, Wide),
     "fp64 contrastive": Setting(CASES["contrastive"], torch.float64, Wide),
     "fp64 triplet all": Setting(CASES["triplet all"], torch.float64, Wide),
+    "fp64 triplet semihard": Setting(CASES["triplet semihard"], torch.float64, Wide),
+    "fp64 collapsed contrastive": Setting(CASES["contrastive"], torch.float64, Collapsed),
     "fp64 mine_hard": Setting(CASES["mine_hard"], torch.float64, Wide),
     "fp64 topk": Setting(CASES["topk many"], torch.float64, Wide),
+    "soft margin, all": Setting(ptx_cases.triplet("all", two_set=False, soft=True)),
+    "soft margin, semihard": Setting(ptx_cases.triplet("semihard", two_set=True, soft=True)),
+    "chunked classes, all": Setting(ptx_cases.triplet("all", two_set=True), torch.float64, Chunked),
+    "chunked classes, semihard": Setting(ptx_cases.triplet("semihard", two_set=True), torch.float64, Chunked),
     "symmetric": Setting(symmetric("sup_con", [-10.0], "cosine")),
     "inputs, inner products": Setting(symmetric("softplus_positives", [0.1, 0.0], "dot")),
     "collapsed ranked_list": Setting(

@@ -19,6 +19,15 @@ what spills registers or asks for more shared memory than there is. These are pt
 measurements. A cell is registers of a thread / percent of an SM's threads that its blocks fill.
 
 """
+EXECUTED = """
+## Per pair, executed
+
+Counted while nvcc's PTX ran in the emulator of `tests/gpu/ptx`, 128 rows (against 128) of 128 features: thread
+instructions and bytes for each pair of rows, 32-byte sectors that a warp's load touches (4 for 32 neighbouring words,
+16 for 16 bytes a thread), and how many times longer shared memory takes than without bank conflicts. Borders and
+prologues weigh more here than at size.
+
+"""
 
 
 @dataclass
@@ -34,6 +43,7 @@ class Record:
     nvcc: str = ""
     reasons: list[str] = field(default_factory=list)  # why counters were allowed to get worse, newest last
     files: dict[str, Entry] = field(default_factory=dict)
+    executed: dict[str, dict[str, float]] = field(default_factory=dict)  # per pair, from runs of the emulator
 
 
 def load(path: Path = FILE) -> Record:
@@ -41,7 +51,7 @@ def load(path: Path = FILE) -> Record:
         return Record()
     raw: dict[str, Any] = json.loads(path.read_text())
     files = {name: Entry(**entry) for name, entry in raw["files"].items()}
-    return Record(raw["nvcc"], raw["reasons"], files)
+    return Record(raw["nvcc"], raw["reasons"], files, raw.get("executed", {}))
 
 
 def save(record: Record, path: Path = FILE) -> None:
@@ -56,8 +66,12 @@ def save(record: Record, path: Path = FILE) -> None:
         files.append(
             f'    {json.dumps(name)}: {{"source": {json.dumps(entry.source)}, "kernels": {{\n{body}\n    }}}}'
         )
+    executed = ",\n".join(
+        f"    {json.dumps(name)}: {json.dumps(counts)}" for name, counts in sorted(record.executed.items())
+    )
     path.write_text(
         f'{{\n  "nvcc": {json.dumps(record.nvcc)},\n  "reasons": {json.dumps(record.reasons, indent=4)},\n'
+        + '  "executed": {\n' + executed + "\n  },\n"
         + '  "files": {\n' + ",\n".join(files) + "\n  }\n}\n"
     )  # fmt: skip
 
@@ -99,7 +113,17 @@ def page(record: Record) -> str:
             cells = [f"{c['registers']} / {occupancy(c, GPUS[t])}" for t in GPUS if (c := counts.get(t))]
             shared = max(c["shared bytes"] for c in counts.values())
             parts.append(f"| `{kernel}` | {first['threads']} | {shared} | {' | '.join(cells)} |\n")
+    if record.executed:
+        parts.append(_executed(record.executed))
     return "".join(parts)
+
+
+def _executed(found: dict[str, dict[str, float]]) -> str:
+    columns = sorted({column for counts in found.values() for column in counts})
+    lines = [f"| kernel | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}\n"]
+    for name, counts in sorted(found.items()):
+        lines.append(f"| {name} | {' | '.join(f'{counts.get(column, 0):.4g}' for column in columns)} |\n")
+    return EXECUTED + "".join(lines)
 
 
 def write_page(record: Record) -> None:

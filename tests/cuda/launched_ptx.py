@@ -6,7 +6,7 @@ The emulated module still decides on grids and parameters, which have the same l
 from __future__ import annotations
 
 import subprocess
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -51,16 +51,17 @@ def symbols(module: Path) -> dict[int, str]:
 class Launcher:
     """Stands where `fused_rank.cuda.kernels` has the emulated module."""
 
-    def __init__(self, module: Any, gpu: Gpu) -> None:
+    def __init__(self, module: Any, gpu: Gpu, profile: bool) -> None:
         self.ask = module.ask
         self.launched: Counter[str] = Counter()
-        self._module, self._gpu = module, gpu
+        self.counts: dict[str, Counter[str]] = defaultdict(Counter)  # of each kernel, where `profile` is set
+        self._module, self._gpu, self._profile = module, gpu, profile
         self._programs: dict[str, Kernel] = {}
-        self._machine = Machine()
+        self._machine = Machine(profile)
 
     def run(self, name: str, arrays: Sequence[Described], *rest: Any) -> None:
         """The kernels may touch these arrays and no other memory."""
-        self._machine = Machine()
+        self._machine = Machine(self._profile)
         for address, kind, count in set(arrays):
             self._machine.memory.register(address, count * WIDTHS[kind])
         self._module.observe(self._launch)
@@ -78,13 +79,34 @@ class Launcher:
             self._programs[name] = parse(text, symbol)
         self.launched[name] += 1
         self._machine.launch(self._programs[name], grid, block, parameters, shared)
+        self.counts[name].update(self._machine.counts)
+        self._machine.counts.clear()
         return True
 
 
 @contextmanager
-def launching(gpu: Gpu) -> Iterator[Launcher]:
+def launching(gpu: Gpu, profile: bool = False) -> Iterator[Launcher]:
     from fused_rank.cuda import kernels
 
-    launcher = Launcher(kernels._emulation(), gpu)
+    launcher = Launcher(kernels._emulation(), gpu, profile)
     with mock.patch.object(kernels, "_emulation", return_value=launcher):
         yield launcher
+
+
+@contextmanager
+def watching() -> Iterator[set[str]]:
+    """Inside, the kernels that the emulated module launches are collected by name."""
+    from fused_rank.cuda import kernels
+
+    launched: set[str] = set()
+    module = kernels._emulation()
+
+    def see(address: int, *_: Any) -> bool:
+        launched.add(symbols(build.module())[address])
+        return False
+
+    module.observe(see)
+    try:
+        yield launched
+    finally:
+        module.observe(None)

@@ -45,10 +45,7 @@ def every_term() -> list[str]:
     for path in sorted(compiling.ROOT.glob("csrc/terms/*.h")):
         for template, name in STRUCT.findall(path.read_text()):
             choices = product(("false", "true"), repeat=template.count("bool"))
-            variants = [
-                ", ".join(f"(bool){int(one == 'true')}" if False else one for one in v) for v in choices
-            ]
-            found += [f"{name}<{variant}>" for variant in variants] if template else [name]
+            found += [f"{name}<{', '.join(choice)}>" for choice in choices] if template else [name]
     return found
 
 
@@ -137,7 +134,10 @@ def test_one_register_too_many_counts_by_the_occupancy_it_costs():
 
 def test_the_record_survives_writing(tmp_path):
     record = Record(
-        "13.0", ["because"], {"a.cu": Entry("hash", {"k<float>": {"sm_80": GOOD, "sm_90": GOOD}})}
+        "13.0",
+        ["because"],
+        {"a.cu": Entry("hash", {"k<float>": {"sm_80": GOOD, "sm_90": GOOD}})},
+        {"`k<float>` sm_80, case": {"instructions": 1.5}},
     )
     counters.save(record, tmp_path / "file.json")
     assert counters.load(tmp_path / "file.json") == record
@@ -147,6 +147,7 @@ def test_the_record_survives_writing(tmp_path):
         "sm_80 k<float>: occupancy 25% -> 12%",
     ]
     assert "| `k<float>` | 256 | 40960 | 128 / 25 | 128 / 25 |" in counters.page(record)
+    assert "| `k<float>` sm_80, case | 1.5 |" in counters.page(record)
 
 
 def test_ptx_and_ptxas_are_read():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ..conftest import EMULATED, emulated_kernels
-from . import replaying
-from .cases import SETTINGS, errors
+from . import cases, replaying
+from .cases import FEW_ANCHORS, SETTINGS, errors
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,7 +23,7 @@ def test_results_are_right_in_any_order_of_threads(name, seed):
         assert not errors(SETTINGS[name], ops)
 
 
-# every kernel once; ThreadSanitizer takes twenty times as long
+# every kernel, and each way through it; ThreadSanitizer takes twenty times as long
 EACH_KERNEL = (
     "ranked_list streamed",
     "collapsed ranked_list",
@@ -31,22 +31,30 @@ EACH_KERNEL = (
     "triplet hard",
     "triplet semihard",
     "triplet all",
+    "soft margin, all",
+    "soft margin, semihard",
+    "chunked classes, all",
+    "chunked classes, semihard",
     "topk many",
     "listed pairs",
 )
 
 
-@pytest.mark.parametrize(
-    ("variant", "seed", "names"),
-    [("address", 1, tuple(SETTINGS)), ("address", 2, EACH_KERNEL), ("thread", 3, EACH_KERNEL)],
-    ids=["address-1", "address-2", "thread-3"],
-)
-def test_kernels_are_clean(variant, seed, names, tmp_path):
+REPLAYS = {"address-1": ("address", 1, tuple(SETTINGS)), "address-2": ("address", 2, EACH_KERNEL)} | {
+    f"thread-3 {name}": ("thread", 3, (name,)) for name in EACH_KERNEL
+}
+BY_ANCHORS = {"triplet semihard", "triplet all", "soft margin, all", "soft margin, semihard", "topk many"}
+
+
+@pytest.mark.parametrize(("variant", "seed", "names"), REPLAYS.values(), ids=REPLAYS)
+def test_kernels_are_clean(variant, seed, names, tmp_path, monkeypatch):
     """The calls of these settings, with the bits that they have without the sanitizer."""
+    if variant == "thread" and BY_ANCHORS.issuperset(names):
+        monkeypatch.setattr(cases, "SHAPES", FEW_ANCHORS)
     program = replaying.program(variant)
     done = replaying.replay(program, replaying.record(names, tmp_path / "calls"), seed)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout.split()[0]) > len(names)
+    assert int(done.stdout.split()[0]) >= len(names)
 
 
 def test_what_runs_under_every_sanitizer_launches_every_kernel():
