@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..gpu import ptx_cases
-from ..gpu.ptx_cases import CASES, RANKED_LIST, Case, Inputs, Outputs, Shape, error
+from ..gpu.ptx_cases import RANKED_LIST, STREAMED, Case, Inputs, Outputs, Shape, error
 
 # just over a tile of 128 rows in fp32, of 64 in fp64
 SHAPES = {torch.float32: Shape(150, 133, 20), torch.float64: Shape(70, 67, 10)}
@@ -48,6 +48,21 @@ class Chunked(Wide):
         self.gallery_labels = torch.arange(560) // 540
 
 
+def pair(term: str, params: list[float], *, two_set: bool, query_only: bool) -> Case:
+    """One direction of a pair sweep on whatever inputs are given."""
+
+    def run(ops: Any, given: Inputs) -> Outputs:
+        sides, common = given.sides(two_set), (None, term, params, "euclidean", True)
+        rows, *kept = ops.pair_forward(*sides, *common, "query" if query_only else "none", False)
+        up = given.upstream(rows.shape[0] // 3, given.shape.rows)
+        grad_x, grad_y, _ = ops.pair_backward(
+            up, *sides, *common, query_only, False, *kept, True, two_set, False
+        )
+        return {"rows": rows, "grad x": grad_x, "grad gallery": grad_y}
+
+    return run
+
+
 def symmetric(term: str, params: list[float], metric: str) -> Case:
     """Both directions of a two-set sweep, with inputs where the term takes them."""
 
@@ -73,6 +88,12 @@ class Setting(NamedTuple):
     inputs: Callable[..., Inputs] = Inputs
 
 
+CASES: dict[str, Case] = {
+    "ranked_list": pair("ranked_list", list(RANKED_LIST), two_set=False, query_only=True),
+    "ranked_list streamed": pair("ranked_list", list(STREAMED), two_set=True, query_only=False),
+    "contrastive": pair("contrastive", [0.0, 1.0, 2.0], two_set=False, query_only=False),
+    **{name: case for name, case in ptx_cases.CASES.items() if name not in ptx_cases.PAIRS},
+}
 SETTINGS = {name: Setting(case) for name, case in CASES.items()} | {
     "fp64 ranked_list": Setting(CASES["ranked_list"], torch.float64, Wide),
     "fp64 contrastive": Setting(CASES["contrastive"], torch.float64, Wide),
@@ -88,10 +109,10 @@ SETTINGS = {name: Setting(case) for name, case in CASES.items()} | {
     "symmetric": Setting(symmetric("sup_con", [-10.0], "cosine")),
     "inputs, inner products": Setting(symmetric("softplus_positives", [0.1, 0.0], "dot")),
     "collapsed ranked_list": Setting(
-        ptx_cases.pair("ranked_list", RANKED_LIST, two_set=False, query_only=False), inputs=Collapsed
+        pair("ranked_list", list(RANKED_LIST), two_set=False, query_only=False), inputs=Collapsed
     ),
     "collapsed contrastive": Setting(
-        ptx_cases.pair("contrastive", [0.0, 1.0, 2.0], two_set=True, query_only=False), inputs=Collapsed
+        pair("contrastive", [0.0, 1.0, 2.0], two_set=True, query_only=False), inputs=Collapsed
     ),
     "collapsed mine_hard": Setting(CASES["mine_hard"], inputs=Collapsed),
 }
