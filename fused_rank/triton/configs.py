@@ -51,7 +51,7 @@ _TABLE: dict[tuple[str, int | torch.dtype], list[tuple[float, Tiles]]] = {
     ("statistics", 4): [(float("inf"), Tiles(64, 64, 16, 4, 3))],
     ("statistics in eight warps", 4): [(float("inf"), Tiles(64, 64, 16, 8, 3))],
     ("statistics", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
-    ("coefficients", 4): [(float("inf"), Tiles(64, 32, 16, 8, 3))],
+    ("coefficients", 4): [(float("inf"), Tiles(64, 32, 16, 4, 3))],
     ("coefficients", 2): [(float("inf"), Tiles(64, 64, 64, 8, 3))],
     # by the tile rows of the sweep before, whose tiles these are
     ("near", 4): [
