@@ -24,8 +24,10 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=2, help="compilations at a time")
+    parser.add_argument(
+        "--changed", action="store_true", help="only files that changed since they were recorded"
+    )
     parser.add_argument("--executed", action="store_true", help="also count PTX as the emulator runs it")
-    parser.add_argument("--only-executed", action="store_true", help="that, and leave the rest as recorded")
     parser.add_argument(
         "--reason", help="why counters that grew by more than 5%% may do so; kept in the file"
     )
@@ -37,14 +39,16 @@ def main() -> int:
     if isinstance(missing := compiling.nvcc(), str):
         print(f"skipped: {missing}")
         return 0
-    if options.only_executed:
-        record = counters.load()
-        record.executed = executed.measure()
-        counters.save(record)
-        counters.write_page(record)
-        return 0
-    jobs = [(path, gpu) for path in compiling.sources() for gpu in GPUS.values()]
+    old = counters.load()
     hashes = {path: compiling.source_hash(path) for path in compiling.sources()}
+    kept = {}
+    if options.changed and old.nvcc == compiling.release():
+        kept = {
+            path.name: entry
+            for path, source in hashes.items()
+            if (entry := old.files.get(path.name)) and entry.source == source
+        }
+    jobs = [(path, gpu) for path in hashes if path.name not in kept for gpu in GPUS.values()]
     start = time.monotonic()
 
     def one(job: tuple[Path, Gpu]) -> dict[str, Counts]:
@@ -57,8 +61,7 @@ def main() -> int:
 
     with ThreadPoolExecutor(options.jobs) as pool:
         results = dict(zip(jobs, pool.map(one, jobs), strict=True))
-    old = counters.load()
-    new = Record(compiling.release(), list(old.reasons), executed=old.executed)
+    new = Record(compiling.release(), list(old.reasons), kept, old.executed)
     failed = 0
     for (path, gpu), kernels in results.items():
         entry = new.files.setdefault(path.name, Entry(hashes[path]))

@@ -103,7 +103,11 @@ __global__ void __launch_bounds__(kThreads) mass_kernel(Pairs<T> pairs, Strip st
       const int64_t end = (tile + 1) * kTile<T> < others ? (tile + 1) * kTile<T> : others;
       for (int64_t o = tile * kTile<T> + (by_query ? lane : warp); o < end; o += by_query ? 32 : kWarps) {
         const T c = io.values[by_query ? at * strip.stride + o : o * strip.stride + at];
-        const int which = centre ? centre[first_other + o] : 0;
+        if (!centre) {  // there is one: no choice among kMostCentres for each coefficient
+          mass[0] += c;
+          continue;
+        }
+        const int which = centre[first_other + o];
 #pragma unroll
         for (int e = 0; e < kMostCentres; ++e) mass[e] += e == which ? c : T(0);
       }
