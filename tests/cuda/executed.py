@@ -48,6 +48,6 @@ def measure(
                     raise RuntimeError(f"{name} for {target}: {wrong}")
             for kernel, counts in sorted(launcher.counts.items()):
                 if summary := per_pair(counts):
-                    summary.pop("tensor-core instructions")  # there are none
+                    del summary["tensor-core instructions"], summary["sector bytes per byte"]  # none; scalars
                     found[f"`{kernel}` {target}, {name}"] = summary
     return found
