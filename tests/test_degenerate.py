@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fused_rank import functional
+
 from .checks import check_against_oracle, relaxed
 from .conftest import Backend
 from .inputs import Inputs, embed, make_inputs
@@ -277,3 +279,14 @@ def test_a_non_finite_row_in_two_set_form(
     others = torch.arange(70, device=value.device) != 66
     assert value[66].isnan()
     torch.testing.assert_close(value[others], clean[others], rtol=1e-5, atol=1e-6)
+
+
+def test_a_lost_row_outside_the_unique_pairs_is_lost_in_value_and_gradient(backend: Backend) -> None:
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).to(backend.device)
+    x[3] = torch.nan  # of the class's four rows the first two are the pair
+    x.requires_grad_()
+    loss = functional.n_pairs_loss(x, torch.arange(8, device=backend.device) // 4, pairs="unique")
+    loss.backward()
+    assert loss.isnan()
+    assert x.grad is not None
+    assert x.grad.isnan().any()

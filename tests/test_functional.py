@@ -107,7 +107,13 @@ def test_a_learned_temperature_is_a_parameter(generator: torch.Generator) -> Non
     assert module.temperature == 0.01  # where CLIP stops
     torch.testing.assert_close(module(x, gallery=y), InfoNCELoss(0.01)(x, gallery=y), rtol=1e-4, atol=1e-4)
     module(x, gallery=y).backward()
-    assert learned.grad == 0
+    bound = torch.tensor(0.01).log().requires_grad_()
+    functional.info_nce_loss(x, gallery=y, temperature=bound.exp()).backward()
+    assert bound.grad is not None
+    torch.testing.assert_close(learned.grad, bound.grad)  # it comes back from beyond the bound
+    assert learned.grad != 0
+    with pytest.raises(ValueError, match=r"temperature.*0\.01.*learned.*0\.005"):
+        InfoNCELoss(0.005, learn_temperature=True)
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCES), ids=case_id)

@@ -68,7 +68,8 @@ def n_pairs_rows(
     others = x if gallery is None else gallery
     anchor, positive = unique_pairs(labels, gallery_labels, x.shape[0], x.device)
     anchors, positives = x[anchor], others[positive]
-    lost = non_finite(x, gallery).unsqueeze(0)
+    # 0, or NaN in value and gradient, of rows that no pair has too
+    lost = (x * non_finite(x, gallery).unsqueeze(1)).sum(1).unsqueeze(0)
     if anchor.shape[0] == 0:
         return Rows(lost + anchors.sum() + positives.sum(), lost * 0, lost * 0)
     term = PairTerm(operation, "sup_con", (scale,), uniform=uniform)

@@ -14,6 +14,11 @@ from ._base import RankingLoss
 _COLDEST = 0.01  # a learned temperature's, CLIP's
 
 
+def _bounded(log_temperature: Tensor) -> Tensor:
+    """No lower than the bound; the gradient is that at the bound, so that a parameter beyond it comes back."""
+    return log_temperature + (log_temperature.clamp(min=math.log(_COLDEST)) - log_temperature).detach()
+
+
 class SupConLoss(RankingLoss):
     r"""Supervised contrastive loss (Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, L_out).
 
@@ -75,7 +80,8 @@ class InfoNCELoss(RankingLoss):
     Args:
         temperature: T, above 0. Any value is safe from overflow.
         learn_temperature: the module's `log_temperature` is a parameter, as CLIP's logit scale is; it starts at
-            log(temperature), and T stays at 0.01 or above, where CLIP clips it. A zero row then has similarity 0.
+            log(temperature), and T stays at 0.01 or above, where CLIP clips it; below, the gradient is that at
+            0.01. A zero row then has similarity 0.
         symmetric: the gallery's rows have losses too, over the embeddings.
         reduction: ``"mean"`` over the rows that have a positive; ``"mean_active"`` over those with a loss above
             0; ``"sum"``; ``"none"`` for [M], symmetric [M + N]: the queries', then the gallery's.
@@ -116,6 +122,10 @@ class InfoNCELoss(RankingLoss):
         super().__init__(reduction=reduction)
         check_positive("temperature", temperature)
         check_flag("learn_temperature", learn_temperature)
+        if learn_temperature and temperature < _COLDEST:
+            raise ValueError(
+                f"temperature: expected a number >= {_COLDEST:g} where it is learned, got {temperature!r}"
+            )
         check_flag("symmetric", symmetric)
         self._temperature = temperature
         self.learn_temperature = learn_temperature
@@ -156,7 +166,7 @@ class InfoNCELoss(RankingLoss):
             labels,
             gallery=gallery,
             gallery_labels=gallery_labels,
-            temperature=self.temperature if learned is None else learned.exp().clamp(min=_COLDEST),
+            temperature=self.temperature if learned is None else _bounded(learned).exp(),
             symmetric=self.symmetric,
             reduction=self.reduction,
         )

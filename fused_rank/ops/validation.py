@@ -39,13 +39,15 @@ def check_positive(name: str, value: object, *, below: float = float("inf")) -> 
 
 
 def check_temperature(value: object) -> None:
-    """A Python number above 0, or a floating-point tensor of one, whose value is not looked at: it may be on a GPU."""
+    """A Python number above 0, or a floating-point tensor of one, whose value is read on the CPU only."""
     if not isinstance(value, Tensor):
         return check_positive("temperature", value)
     if value.numel() != 1 or not value.is_floating_point():
         raise ValueError(
             f"temperature: expected a number or a floating-point tensor of one, got {value.dtype} {list(value.shape)}"
         )
+    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+        check_positive("temperature", value.item())
     return None
 
 
