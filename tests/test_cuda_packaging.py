@@ -67,7 +67,9 @@ def test_no_nvcc_anywhere_says_where_it_was_looked_for(monkeypatch: pytest.Monke
     for name in ("CUDA_HOME", "CUDA_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(build_cuda.shutil, "which", lambda name: None)
-    with pytest.raises(build_cuda.CannotBuild, match=r"^no nvcc was found on the path or in /usr/local/cuda$"):
+    with pytest.raises(
+        build_cuda.CannotBuild, match=r"^no nvcc was found on the path or in /usr/local/cuda$"
+    ):
         build_cuda.matching_nvcc("13.0", "2.14.1+cu130")
 
 

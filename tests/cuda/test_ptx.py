@@ -107,7 +107,9 @@ def test_what_is_executed_is_what_was_recorded():
         assert not grown, f"{kernel}: {grown}; if it must be, make gates CUDA_GATES_ARGS=--executed"
 
 
-NAME = re.compile(r"\d*_(?:GLOBAL__N_|INTERNAL)_[0-9a-f]{8}_\d+_\w+?_cu_[0-9a-f]{8}_\d+")  # of one compilation
+NAME = re.compile(
+    r"\d*_(?:GLOBAL__N_|INTERNAL)_[0-9a-f]{8}_\d+_\w+?_cu_[0-9a-f]{8}_\d+"
+)  # of one compilation
 
 
 @same_release

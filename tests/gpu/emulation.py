@@ -69,7 +69,7 @@ class Emulator:
         constants = {p.name: given[p.name] for p in kernel.params if p.is_constexpr}
         arguments = {name: value for name, value in given.items() if name not in constants}
         with launch.recording() as recorded:
-            options = {"num_warps": num_warps, "num_stages": num_stages, "maxnreg": maxnreg}
+            options: dict[str, Any] = {"num_warps": num_warps, "num_stages": num_stages, "maxnreg": maxnreg}
             launch.launch(kernel, grid, arguments, constants, **options)
         (one,) = recorded
         text, program, shared = self._compile(one)

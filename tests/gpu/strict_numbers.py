@@ -67,7 +67,7 @@ def contracted(original: Callable[..., Any], wanted: Callable[[], bool]) -> Call
         if op in (np.add, np.subtract) and rhs.data.dtype == kind and wanted():
             sign = kind.type(-1 if op is np.subtract else 1)
             if (factors := lhs.attr.get("product")) is not None:
-                return Handle(_fma(*factors, sign * rhs.data), lhs.dtype.scalar)
+                return Handle(_fma(factors[0], factors[1], sign * rhs.data), lhs.dtype.scalar)
             if (factors := rhs.attr.get("product")) is not None:
                 return Handle(_fma(sign * factors[0], factors[1], lhs.data), lhs.dtype.scalar)
         result = original(self, lhs, rhs, op)
