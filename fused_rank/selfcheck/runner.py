@@ -88,10 +88,23 @@ def run(
         for backend in (["eager"] if operation == WITHOUT_BACKEND else backends)
     ]
     if jobs == 1:
-        return [_line(*one, device, dtypes) for one in chosen]
+        return [_told(_line(*one, device, dtypes), at, len(chosen)) for at, one in enumerate(chosen)]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         pending = [pool.submit(_line, *one, device, dtypes) for one in chosen]
-        return [_result(future, *one, dtypes) for future, one in zip(pending, chosen, strict=True)]
+        return [
+            _told(_result(future, *one, dtypes), at, len(chosen))
+            for at, (future, one) in enumerate(zip(pending, chosen, strict=True))
+        ]
+
+
+def _told(line: Line, at: int, of: int) -> Line:
+    """Says on stderr how far it is; the table comes at the end."""
+    print(
+        f"{at + 1} of {of}: {line.operation}, {line.backend}, {line.seconds:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    return line
 
 
 def _line(operation: str, backend: str, device: torch.device, dtypes: tuple[torch.dtype, ...]) -> Line:
