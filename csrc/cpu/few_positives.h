@@ -103,8 +103,6 @@ class SemihardSweep {
                 input.symmetric);
   }
 
-  FewPositives<T>& ranks() { return ranks_; }
-
   // The original row of the negative for a slot of a sorted query, or -1.
   int64_t negative(int64_t i, int64_t slot) const {
     const int64_t farther = nearest_[slot].found(i);
@@ -119,9 +117,6 @@ class SemihardSweep {
       list(ranks_.turned(), ranks_.first_column(), ranks_.matrix().query_rows().size(),
            ranks_.matrix().query_rows(), found);
     return found;
-  }
-  int64_t positive(int64_t i, int64_t slot) const {
-    return input_.order.gallery_rows()[input_.order.at_slot(i, slot)];
   }
 
  private:

@@ -76,14 +76,16 @@ def triplet_margin_loss(
             )
         directions.append(sides.turned())
     judged = mining_embeddings is not None or bool(exclude_closer_than)
-    together = symmetric and mining in ("hard", "semihard") and not judged
-    parts = mined_rows_both_ways(sides, mining, margin, soft_margin, metric, normalize) if together else []
-    for one in () if together else directions:
-        judge = _judge(one, mining_embeddings, exclude_closer_than)
-        if judge is None:
-            parts.append(triplet_rows(*one, mining, margin, soft_margin, metric, normalize))
-        else:
-            parts.append(judged_triplet_rows(one, judge, mining, margin, soft_margin, metric, normalize))
+    if symmetric and mining in ("hard", "semihard") and not judged:
+        parts = mined_rows_both_ways(sides, mining, margin, soft_margin, metric, normalize)
+    else:
+        judges = [_judge(one, mining_embeddings, exclude_closer_than) for one in directions]
+        parts = [
+            triplet_rows(*one, mining, margin, soft_margin, metric, normalize)
+            if judge is None
+            else judged_triplet_rows(one, judge, mining, margin, soft_margin, metric, normalize)
+            for one, judge in zip(directions, judges, strict=True)
+        ]
     rows = parts[0] if len(parts) == 1 else Rows(*(torch.cat(both, 1) for both in zip(*parts, strict=True)))
     return reduce(*rows, reduction)
 

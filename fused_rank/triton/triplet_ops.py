@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..gpu.both_ways import hard_both_ways, semihard_both_ways
 from ..gpu.order import order_as_given
 from . import triplets
 from .operand import pack
@@ -23,11 +24,13 @@ def mine_hard(
 
     Each direction is a sweep of its own.
     """
-    found = triplets.mine_hard(problem_of(x, labels, gallery, gallery_labels, metric, normalize))
-    if not symmetric or gallery is None:
-        return found
-    turned = triplets.mine_hard(problem_of(gallery, gallery_labels, x, labels, metric, normalize))
-    return torch.cat((found[0], turned[0])), torch.cat((found[1], turned[1]))
+    return hard_both_ways(
+        lambda own, its, others, their: triplets.mine_hard(
+            problem_of(own, its, others, their, metric, normalize)
+        ),
+        (x, labels, gallery, gallery_labels),
+        symmetric,
+    )
 
 
 def mine_semihard(
@@ -43,12 +46,13 @@ def mine_semihard(
 
     Symmetric: the gallery's rows are anchors too, numbered after the queries; each direction is a sweep of its own.
     """
-    found = triplets.mine_semihard(problem_of(x, labels, gallery, gallery_labels, metric, normalize))
-    if not symmetric or gallery is None:
-        return found
-    turned = triplets.mine_semihard(problem_of(gallery, gallery_labels, x, labels, metric, normalize))
-    anchors = torch.cat((found[0], x.shape[0] + turned[0]))
-    return anchors, torch.cat((found[1], turned[1])), torch.cat((found[2], turned[2]))
+    return semihard_both_ways(
+        lambda own, its, others, their: triplets.mine_semihard(
+            problem_of(own, its, others, their, metric, normalize)
+        ),
+        (x, labels, gallery, gallery_labels),
+        symmetric,
+    )
 
 
 def triplet_forward(
