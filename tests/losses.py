@@ -197,6 +197,7 @@ ANGULAR = Loss(
         {"pairs": "unique"},
         {"pairs": "all", "alpha": 30.0, "npairs_weight": 0.5},
         {"pairs": "unique", "alpha": 55.0, "npairs_weight": 2.0},
+        {"pairs": "all", "alpha": 75.0},
     ],
     [{"metric": "dot", "normalize": True}],
 )

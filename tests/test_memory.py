@@ -46,6 +46,7 @@ CALLS = {
         f"triplet, {mining}": TRAIN.format(f"TripletMarginLoss(mining='{mining}')")
         for mining in ("semihard", "hard", "all", "semihard_all")
     },
+    "angular, every pair": TRAIN.format("AngularLoss(pairs='all')"),
     "triplet, two spaces": "value = fused_rank.TripletMarginLoss(symmetric=True, exclude_closer_than=0.9)("
     "x, gallery=x.detach().roll(1, 0), mining_embeddings=torch.randn(rows, 16)); value.backward()",
     "topk": "value = fused_rank.retrieval.topk(x.detach(), x.detach(), 10).values.sum()",
@@ -68,7 +69,13 @@ def extra_peak(call: str, backend: str, rows: int) -> float:
 
 
 # work for each positive pair
-RANKED = ("triplet, semihard", "triplet, all", "triplet, semihard_all", "triplet, two spaces")
+RANKED = (
+    "angular, every pair",
+    "triplet, semihard",
+    "triplet, all",
+    "triplet, semihard_all",
+    "triplet, two spaces",
+)
 
 
 @pytest.mark.parametrize("call", CALLS)

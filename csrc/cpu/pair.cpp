@@ -3,6 +3,7 @@
 namespace fused_rank {
 
 TermLayout term_layout(const std::string& term) {
+  if (term == kMidpoints) return {1, 0, 0, 1};
   const double params[16] = {};
   return with_term(term, params, 0.0, []<class Term>() {
     return TermLayout{Term::kChannels, Term::kState, kInputs<Term>, kWholeRows<Term> ? 1 : 2};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../terms/terms.h"
+#include "midpoints.h"
 #include "pair.h"
 #include "pair_strips.h"
 #include "pair_sweep.h"
@@ -10,6 +11,7 @@ namespace fused_rank {
 
 template <class T>
 void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers& workers) {
+  if (problem.term == kMidpoints) return Midpoints<T>(problem, workers).forward(out);
   with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
     const bool one_way = !problem.input.self() && !problem.input.symmetric;
     if constexpr (kWholeRows<Term>) {
@@ -23,6 +25,9 @@ void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers
 
 template <class T>
 void pair_backward(const PairProblem& problem, const PairBackward<T>& io, Workers& workers) {
+  if (problem.term == kMidpoints)
+    return io.fused != Fused::none ? backward_of_strips<T>(problem, io, workers)
+                                   : Midpoints<T>(problem, workers).backward(io);
   with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
     if constexpr (kWholeRows<Term>) {
       if (io.fused != Fused::none) return backward_of_strips<T>(problem, io, workers);

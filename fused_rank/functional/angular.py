@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..ops.class_pairs import all_pairs, by_anchor, undirected, unique_pairs
+from ..ops.dispatch import select
 from ..ops.options import PAIR_CHOICES, PairChoice, Reduction
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import Rows, reduce
@@ -18,6 +19,7 @@ from .common import check_common
 from .n_pairs import n_pairs_rows
 
 _OPERATION = "angular_loss"
+_SAFE_LOGIT = 60.0  # (x_a + x_p)·x_n is within ±2; exponentials of more need a running maximum
 
 
 def angular_loss(
@@ -44,9 +46,9 @@ def angular_loss(
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     x, others = widened(embeddings, gallery)
     data = (x, labels, others, gallery_labels)
-    rows = _rows(*data, alpha, every=pairs == "all")
+    uniform = reduction != "none"
+    rows = _rows(*data, alpha, every=pairs == "all", uniform=uniform)
     if npairs_weight:
-        uniform = reduction != "none"
         beside = n_pairs_rows(_OPERATION, *data, pairs=pairs, normalize=True, uniform=uniform)
         rows = rows._replace(sums=rows.sums + npairs_weight * beside.sums)
     return reduce(*rows, reduction)
@@ -67,8 +69,15 @@ def _rows(
     alpha: float,
     *,
     every: bool,
+    uniform: bool,
 ) -> Rows:
     """Rows [1, M]: a sweep of the pairs' sums x_a + x_p [L, D] over all the rows they may push away."""
+    steep = math.tan(math.radians(alpha)) ** 2
+    if every and gallery is None and 8 * steep <= _SAFE_LOGIT and select(_OPERATION, x).has_term("midpoints"):
+        midpoints = PairTerm(
+            _OPERATION, "midpoints", (4 * steep, 2 * (1 + steep)), fused="both" if uniform else "none"
+        )
+        return pair_rows(midpoints, x, labels, None, None, "dot", True)
     x = unit_rows(x)
     others = x if gallery is None else unit_rows(gallery)
     other_labels = labels if gallery is None else gallery_labels

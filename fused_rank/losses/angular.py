@@ -17,8 +17,9 @@ class AngularLoss(RankingLoss):
 
     - ``"unique"`` (the paper's batches of one pair a class): each class's first row and that row's first
       positive, against every row of another class. K classes cost a K×M product.
-    - ``"all"`` (pytorch-metric-learning): every positive pair of the batch. With P positives a row that
-      is M·P/2 rows of the product and O(M·P·D) memory.
+    - ``"all"`` (pytorch-metric-learning): every positive pair of the batch. In self form on the CPU that is an
+      M×M product, whatever the number of pairs; else M·P/2 rows of the product (M·P with a gallery) and
+      O(M·P·D) memory, for P positives a row.
 
     The second part is `NPairsLoss` with the same `pairs`, for the paper's combined loss.
 

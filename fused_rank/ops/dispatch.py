@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import cuda_library, eager_library, library, triton_library
-from .schemas import SCHEMAS
+from .schemas import SCHEMAS, SWEPT_TERMS
 
 _PAIR = ("pair_forward", "pair_backward")
 _LISTED = ("indexed_distance", "indexed_distance_backward")
@@ -114,9 +114,13 @@ class Backend:
             if operator not in self.__dict__:
                 return f"it has no operator {operator}"
         for term in TERMS.get(operation, ()):
-            if self.terms is not None and term not in self.terms:
+            if not self.has_term(term):
                 return f"it has no term {term}"
         return None
+
+    def has_term(self, term: str) -> bool:
+        """Can its pair sweeps run this term?"""
+        return self.terms is None or term in self.terms
 
     def absent(self) -> str | None:
         """Why it can serve nothing on this machine, whatever the tensors."""
@@ -143,10 +147,11 @@ BACKENDS: dict[str, Backend] = {
         cuda_library.DEVICE_TYPE,
         cuda_library.register(),
         cuda_library.DTYPES,
+        SWEPT_TERMS,
         by_name_only=cuda_library.EMULATED is not None,
         load=cuda_library.load,
     ),
-    "eager": Backend("eager", eager_library.NAMESPACE, None, None),
+    "eager": Backend("eager", eager_library.NAMESPACE, None, None, terms=SWEPT_TERMS),
 }
 
 _PRESET = "FUSED_RANK_BACKEND"

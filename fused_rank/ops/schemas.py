@@ -72,6 +72,7 @@ PAIR_CHANNELS = {
     "circle": 1,
     "lifted": 1,
     "margin": 2,
+    "midpoints": 1,
 }
 PAIR_INPUTS = {
     "ranked_list": 0,
@@ -83,6 +84,7 @@ PAIR_INPUTS = {
     "circle": 0,
     "lifted": 0,
     "margin": 1,
+    "midpoints": 0,
 }
 PAIR_STATE_ROWS = {
     "ranked_list": 6,
@@ -94,10 +96,14 @@ PAIR_STATE_ROWS = {
     "circle": 3,
     "lifted": 3,
     "margin": 3,
+    "midpoints": 0,
 }
 WHOLE_ROWS = frozenset(
-    {"sup_con", "circle", "lifted"}
+    {"sup_con", "circle", "lifted", "midpoints"}
 )  # whose gradient, made in forward, comes in one part, not two
+SWEPT_TERMS = frozenset(PAIR_CHANNELS) - {
+    "midpoints"
+}  # whose numbers are those of one pair; the rest are the compiled CPU backend's alone
 
 
 def pair_row_count(queries: int, gallery: int, symmetric: bool) -> int:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from .fakes import fake_kernels
-from .schemas import PAIR_CHANNELS, SCHEMAS
+from .schemas import SCHEMAS, SWEPT_TERMS
 
 NAMESPACE = "fused_rank_triton"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE_TYPE = "cpu" if INTERPRETED else "cuda"  # ROCm devices are "cuda" to torch
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
-TERMS = frozenset(PAIR_CHANNELS)  # of pair losses
+TERMS = SWEPT_TERMS  # of pair losses
 _OLDEST = (3, 4)
 _DISTRIBUTIONS = ("triton", "pytorch-triton-rocm", "triton-rocm", "triton-windows")
 

@@ -75,7 +75,8 @@ Written run_pair(const Problem& p, const PairCase& c, Workers& workers) {
   const TermLayout layout = term_layout(c.term);
   const PairProblem problem = c.on(p);
   const int64_t m = p.m(), d = p.width(), r = problem.rows();
-  const Fused fused = layout.parts == 1 && p.self() ? Fused::none : c.fused;  // of two sets only
+  const bool two_sets_only = layout.parts == 1 && c.term != "midpoints";
+  const Fused fused = two_sets_only && p.self() ? Fused::none : c.fused;
   const bool gallery_unit = fused == Fused::both && !p.self();
   auto rows = unwritten<T>(3 * layout.channels * r), state = unwritten<T>(layout.state * r);
   std::vector<T> inputs(layout.inputs * r);

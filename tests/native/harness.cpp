@@ -70,6 +70,8 @@ void check_sums(const Dense& dense, const Written& w, int64_t channels, double t
 
 template <class T>
 void check_pair(const Problem& p, const PairCase& c) {
+  const bool midpoints = c.term == "midpoints";
+  if (midpoints && !p.self()) return;
   const Dense dense(p, c.dot);
   const auto [alone, together] = on_both([&](Workers& workers) { return run_pair<T>(p, c, workers); });
   check(alone.bytes == together.bytes, "equal bits on one thread and on three");
@@ -82,8 +84,9 @@ void check_pair(const Problem& p, const PairCase& c) {
                [&](int64_t i) { return contrastive_row(dense, i, params); });
   else if (sizeof(T) == 8)
     check_sums(dense, alone, 1, 1e-9, [&](int64_t i) {
-      return c.term == "ranked_list" ? ranked_list_row(dense, i, params)
-                                     : softmax_row(dense, i, c.term, params);
+      return midpoints                 ? midpoint_row(dense, i, params)
+             : c.term == "ranked_list" ? ranked_list_row(dense, i, params)
+                                       : softmax_row(dense, i, c.term, params);
     });
 }
 
@@ -191,6 +194,8 @@ const std::vector<PairCase> kPairCases = {
     {"negatives_lse", {0.5, 0}, Fused::none, false, false, true},
     {"softplus_positives", {-10, 10}, Fused::none, false},
     {"softplus_positives", {0.5, 0}, Fused::none, false, true, true},
+    {"midpoints", {2.8, 3.4}, Fused::none, false, false, true},
+    {"midpoints", {29.0, 16.0}, Fused::both, false, false, true},
 };
 constexpr TripletCase kTripletCases[] = {{Mining::semihard, false},     {Mining::semihard, true},
                                          {Mining::hard, false},         {Mining::hard, true},
@@ -228,7 +233,8 @@ void run(int64_t rounds, uint64_t seed) {
           const auto geometry = static_cast<Geometry>(below(random, 5));
           const auto classes = static_cast<Classes>(below(random, 4));
           const auto metric = static_cast<Metric>(below(random, 3));
-          const bool normalize = below(random, 2) != 0;
+          const bool unit_rows = call < kPairCases.size() && kPairCases[call].term == "midpoints";
+          const bool normalize = below(random, 2) != 0 || unit_rows;
           char text[160];
           std::snprintf(text, sizeof(text),
                         "round %d call %d form %d dtype %d shape %dx%dx%d geometry %d classes %d metric %d "

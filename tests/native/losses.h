@@ -76,6 +76,19 @@ inline RowSums softmax_row(const Dense& d, int64_t i, const std::string& term, c
   return {softplus, 0.0};
 }
 
+// Of every positive of i, from inner products.
+inline RowSums midpoint_row(const Dense& d, int64_t i, const std::vector<double>& p) {
+  RowSums sums;
+  for (int64_t j = 0; j < d.problem.n(); ++j) {
+    if (!d.positive(i, j)) continue;
+    double negatives = 0.0;
+    for (int64_t k = 0; k < d.problem.n(); ++k)
+      if (d.negative(i, k)) negatives += std::exp(p[0] * (d(i, k) + d(j, k)));
+    sums.first += std::log1p(negatives * std::exp(-p[1] * d(i, j)));
+  }
+  return sums;
+}
+
 inline RowSums triplet_row(const Dense& d, int64_t i, Mining mining, double margin, bool soft) {
   const int64_t n = d.problem.n();
   const auto loss = [&](double ap, double an) {
