@@ -16,12 +16,12 @@ STABLE_TORCH_LIBRARY(fused_rank, m) {
   m.def(
       "triplet_forward(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str mining, float "
       "margin, "
-      "bool soft_margin, str metric, bool normalize) -> (Tensor, Tensor, Tensor)");
+      "bool soft_margin, str metric, bool normalize, bool symmetric=False) -> (Tensor, Tensor, Tensor)");
   m.def(
       "triplet_backward(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, "
       "str mining, float margin, bool soft_margin, str metric, bool normalize, Tensor state, Tensor live, "
       "Tensor rows, "
-      "bool need_x, bool need_gallery) -> (Tensor, Tensor)");
+      "bool need_x, bool need_gallery, bool symmetric=False) -> (Tensor, Tensor)");
   m.def(
       "mine_hard(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool "
       "normalize, bool symmetric=False) "

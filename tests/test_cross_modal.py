@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fused_rank import TripletMarginLoss, functional, reference
 from fused_rank.ops.dispatch import BACKENDS
+from fused_rank.ops.triplet import triplet_rows
 
 from .conftest import Backend
 from .gradient_error import assert_gradient_close, assert_value_close
@@ -185,6 +186,41 @@ def test_mining_both_ways_is_mining_each_way(
         assert torch.equal(both, torch.cat(each))
 
 
+@pytest.mark.parametrize("mining", ["all", "semihard_all"])
+@pytest.mark.parametrize("batch", ["ragged", "many positives", "a row of NaN", "strangers", "half precision"])
+@two_sets
+def test_every_triplet_both_ways_is_each_way(
+    form: str, batch: str, mining: Any, backend: Backend, generator: torch.Generator
+) -> None:
+    """Values and gradients under weights of the rows' own, from one sweep as from two."""
+    shape = (90, 71, 7) if backend.interpreted else (330, 197, 7)
+    per_class = shape[0] if batch == "many positives" else 4
+    inputs = make_inputs(form, *shape, torch.float32, generator, per_class=per_class).to(backend.device)
+    x, y = inputs.tensors
+    if batch == "a row of NaN":
+        y[9, 0] = torch.nan
+    if batch == "strangers" and inputs.labels is not None:
+        inputs.labels[::2] += 1000
+    if batch == "half precision":
+        x, y = x.bfloat16(), y.bfloat16()
+    x, y = x.clone().requires_grad_(), y.clone().requires_grad_()
+    options = (mining, 0.4, False, "euclidean", True)
+    there, back = (x, inputs.labels, y, inputs.gallery_labels), (y, inputs.gallery_labels, x, inputs.labels)
+    both = triplet_rows(*there, *options, symmetric=True)
+    each = [
+        torch.cat(parts, 1)
+        for parts in zip(triplet_rows(*there, *options), triplet_rows(*back, *options), strict=True)
+    ]
+    torch.testing.assert_close(tuple(both), tuple(each), rtol=2e-5, atol=1e-5, equal_nan=True)
+    upstream = torch.rand(both.sums.shape, generator=generator).to(backend.device)
+    found = torch.autograd.grad(both.sums, (x, y), upstream)
+    expected = torch.autograd.grad(each[0], (x, y), upstream)
+    close = 1e-2 if batch == "half precision" else 2e-5
+    for ours, theirs in zip(found, expected, strict=True):
+        scale = theirs.nan_to_num().abs().max().item()
+        torch.testing.assert_close(ours, theirs, rtol=close, atol=close * scale, equal_nan=True)
+
+
 @minings
 @forms
 def test_the_reference_judges_alike(form: str, mining: Any, generator: torch.Generator) -> None:
@@ -284,11 +320,14 @@ def test_a_frozen_tower_costs_no_gradient(
     inputs = make_inputs(form, 24, 21, 5, torch.float32, generator).to(backend.device)
     asked: list[tuple[bool, bool]] = []
     serving = BACKENDS[backend.name]
-    for operator in ("triplet_backward", "indexed_distance_backward"):
+    for operator, flags in (
+        ("triplet_backward", slice(-3, -1)),
+        ("indexed_distance_backward", slice(-2, None)),
+    ):
         original = getattr(serving, operator)
 
-        def seen(*args: Any, original: Any = original) -> Any:
-            asked.append(args[-2:])
+        def seen(*args: Any, original: Any = original, flags: slice = flags) -> Any:
+            asked.append(args[flags])
             return original(*args)
 
         monkeypatch.setattr(serving, operator, seen)

@@ -164,6 +164,10 @@ def test_triplet_operators(
     rows, state, live = check(backend, "triplet_forward", *given, *options)
     grad = torch.ones(1, 70, dtype=rows.dtype, device=rows.device)
     check(backend, "triplet_backward", grad, *given, *options, state, live, rows, True, form != "self")
+    if form != "self" and mining in ("all", "semihard_all"):
+        rows, state, live = check(backend, "triplet_forward", *given, *options, True)
+        assert rows.shape == (3, 70 + len(given[2]))
+        check(backend, "triplet_backward", rows[:1], *given, *options, state, live, rows, True, True, True)
 
 
 @forms

@@ -185,8 +185,7 @@ class AllTriplets {
 
   void forward(const TripletForward<T>& out) {
     PairMatrix<T>& matrix = ranks_.matrix();
-    const Order& order = problem_.input.order;
-    const int64_t stride = ranks_.padded_rows(), queries = matrix.query_rows().size();
+    const int64_t stride = ranks_.padded_rows(), r = problem_.rows();
     sum_ = Buffer<T>::zeros(stride);
     active_ = Buffer<T>::zeros(stride);
     slopes_ = Buffer<T>::zeros(ranks_.slots() * stride);
@@ -194,28 +193,26 @@ class AllTriplets {
         [&](int64_t I, int64_t J, int worker) {
           out.live[I * matrix.gallery().blocks() + J] = fold(ranks_.negatives(I, J, worker), I, J);
         },
-        false);
-    for (int64_t i = 0; i < queries; ++i) {
-      const int64_t at = order.query[i];
-      out.rows[at] = matrix.lost(matrix.query_rows(), i) ? T(NAN) : sum_[i];
-      out.rows[queries + at] = static_cast<T>(order.positive_count(i) * order.negative_count(i));
-      out.rows[2 * queries + at] = active_[i];
-      for (int64_t s = 0; s < ranks_.slot_count(i); ++s)
-        out.state[s * queries + at] = slopes_[s * stride + i];
-    }
+        problem_.input.symmetric);
+    for_each_anchor([&](int64_t i, int64_t position, int64_t at, const Order& order, bool lost) {
+      out.rows[at] = lost ? T(NAN) : sum_[position];
+      out.rows[r + at] = static_cast<T>(order.positive_count(i) * order.negative_count(i));
+      out.rows[2 * r + at] = active_[position];
+      for (int64_t s = 0; s < order.positive_count(i); ++s)
+        out.state[s * r + at] = slopes_[s * stride + position];
+    });
   }
 
   void backward(const TripletBackward<T>& io) {
     PairMatrix<T>& matrix = ranks_.matrix();
-    const Order& order = problem_.input.order;
-    const int64_t stride = ranks_.padded_rows(), queries = matrix.query_rows().size();
+    const int64_t stride = ranks_.padded_rows(), r = problem_.rows();
     slopes_ = Buffer<T>::zeros(ranks_.slots() * stride);
     upstream_ = Buffer<T>::zeros(stride);
-    for (int64_t i = 0; i < queries; ++i) {
-      const int64_t at = order.query[i];
-      upstream_[i] = io.grad_sums[at];
-      for (int64_t s = 0; s < ranks_.slot_count(i); ++s) slopes_[s * stride + i] = io.state[s * queries + at];
-    }
+    for_each_anchor([&](int64_t i, int64_t position, int64_t at, const Order& order, bool) {
+      upstream_[position] = io.grad_sums[at];
+      for (int64_t s = 0; s < order.positive_count(i); ++s)
+        slopes_[s * stride + position] = io.state[s * r + at];
+    });
     GradientSums<T> sums = matrix.make_sums(io.grad_query != nullptr, io.grad_gallery != nullptr);
     matrix.walk(
         [&](int64_t I, int64_t J, int worker) {
@@ -231,6 +228,20 @@ class AllTriplets {
   struct Sums {
     V loss, slope, active;
   };
+
+  // f(sorted row, its position in slot arrays, row of the results, the order it is a query of, whether its loss is NaN) for each
+  // query and, in the symmetric form, each row of the gallery.
+  template <class F>
+  void for_each_anchor(F&& f) const {
+    const PairMatrix<T>& matrix = ranks_.matrix();
+    const Order &order = problem_.input.order, &turned = ranks_.turned();
+    const Rows &query = matrix.query_rows(), &gallery = matrix.gallery_rows();
+    for (int64_t i = 0; i < query.size(); ++i) f(i, i, order.query[i], order, matrix.lost(query, i));
+    if (!problem_.input.symmetric) return;
+    for (int64_t j = 0; j < gallery.size(); ++j)
+      f(j, ranks_.first_column() + j, query.size() + turned.query[j], turned,
+        is_lost(gallery, j, gallery, query));
+  }
   FR_INLINE void fold_pair(Sums& sums, V positive, V d) const {
     sums.loss += term_.loss(positive, d);
     sums.slope += term_.slope(positive, d);
@@ -257,9 +268,9 @@ class AllTriplets {
         slopes_[s * stride + query] += slope;
       }
     }
-    if (!problem_.input.self() || I == J) return alive;
+    if (!(problem_.input.self() && I != J) && !problem_.input.symmetric) return alive;
     for (int j = 0; j < cols; j += V::width) {
-      const int64_t query = J * tile + j;
+      const int64_t query = ranks_.first_column() + J * tile + j;
       for (int64_t s = 0; s < ranks_.slots(); ++s) {
         const V positive = V::load(ranks_.positive(s) + query);
         const Mask<T> real = positive < V(T(INFINITY));
@@ -281,7 +292,7 @@ class AllTriplets {
   void coefficients(TileScratch<T>& scratch, int64_t I, int64_t J) {
     DistanceTile<T>& t = scratch.tile;
     t.compute(I, J);
-    const bool self = problem_.input.self();
+    const bool two_way = problem_.input.self() || problem_.input.symmetric;
     const int64_t tile = ranks_.matrix().tile(), stride = ranks_.padded_rows();
     const V zero = V(T(0));
     for (int i = 0; i < t.rows(); ++i) {
@@ -293,8 +304,8 @@ class AllTriplets {
         V own = zero, other = zero;
         for (int64_t s = 0; s < ranks_.slot_count(query); ++s)
           own += term_.slope(V(ranks_.positive(s)[query]), v);
-        if (self) {
-          const int64_t column = J * tile + j;
+        if (two_way) {
+          const int64_t column = ranks_.first_column() + J * tile + j;
           for (int64_t s = 0; s < ranks_.slots(); ++s) {
             const V positive = V::load(ranks_.positive(s) + column);
             other += select(positive < V(T(INFINITY)), term_.slope(positive, v), zero);
@@ -321,6 +332,10 @@ class AllTriplets {
       T slope = upstream_[query] * slopes_[problem_.input.order.slot_of(query, other) * stride + query];
       if (problem_.input.self())
         slope += upstream_[other] * slopes_[problem_.input.order.slot_of(other, query) * stride + other];
+      if (problem_.input.symmetric) {
+        const int64_t position = ranks_.first_column() + other;
+        slope += upstream_[position] * slopes_[ranks_.turned().slot_of(other, query) * stride + position];
+      }
       c.v[l] = slope;
     }
     return c * ranks_.matrix().factor(d);

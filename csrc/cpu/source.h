@@ -13,6 +13,8 @@ using Float16 = _Float16;
 
 enum class DType { f32, f64, f16, bf16 };
 
+inline int64_t bytes_of(DType dtype) { return dtype == DType::f64 ? 8 : dtype == DType::f32 ? 4 : 2; }
+
 struct Source {
   const void* data = nullptr;
   DType dtype = DType::f32;

@@ -134,45 +134,99 @@ void find_mined(const TripletProblem& problem, T* state, Workers& workers) {
       state[s * m + in.order.query[i]] = static_cast<T>(sweep.negative(i, s));
 }
 
+// The queries' rows of [3][reported], from `first` on.
 template <class T>
-void forward_many(const TripletProblem& problem, const TripletForward<T>& out, Workers& workers) {
+void forward_many(const TripletProblem& problem, T* rows, int64_t first, int64_t reported, Workers& workers) {
   ManyPositives<T> sweep(problem.input, problem.input.metric, workers);
-  const int64_t m = problem.input.query.rows;
   std::vector<RowRanker<T>> rankers(workers.count(),
                                     RowRanker<T>(problem.mining, problem.margin, problem.soft));
   sweep.for_each_row(nullptr, [&](const RankRow<T>& row, int64_t i, T*, int worker) {
     const auto result = rankers[worker].rank(row, nullptr);
-    const int64_t at = problem.input.order.query[i];
-    out.rows[at] = sweep.matrix().lost(sweep.matrix().query_rows(), i) ? T(NAN) : static_cast<T>(result.sum);
-    out.rows[m + at] = static_cast<T>(result.count);
-    out.rows[2 * m + at] = static_cast<T>(result.active);
+    const int64_t at = first + problem.input.order.query[i];
+    rows[at] = sweep.matrix().lost(sweep.matrix().query_rows(), i) ? T(NAN) : static_cast<T>(result.sum);
+    rows[reported + at] = static_cast<T>(result.count);
+    rows[2 * reported + at] = static_cast<T>(result.active);
   });
 }
 
 template <class T>
-void backward_many(const TripletProblem& problem, const TripletBackward<T>& io, Workers& workers) {
+void backward_many(const TripletProblem& problem, const T* grad_sums, void* grad_query, void* grad_gallery,
+                   Workers& workers) {
   ManyPositives<T> sweep(problem.input, problem.input.metric, workers);
   PairMatrix<T>& matrix = sweep.matrix();
   std::vector<RowRanker<T>> rankers(workers.count(),
                                     RowRanker<T>(problem.mining, problem.margin, problem.soft));
-  GradientSums<T> sums = matrix.make_sums(io.grad_query != nullptr, io.grad_gallery != nullptr);
+  GradientSums<T> sums = matrix.make_sums(grad_query != nullptr, grad_gallery != nullptr);
   sweep.for_each_row(&sums, [&](const RankRow<T>& row, int64_t i, T* coefficients, int worker) {
     rankers[worker].rank(row, coefficients);
-    const T upstream = io.grad_sums[problem.input.order.query[i]];
+    const T upstream = grad_sums[problem.input.order.query[i]];
     for (int64_t j = 0; j < row.n; ++j) coefficients[j] *= upstream;
   });
-  matrix.write(sums, io.grad_query, io.grad_gallery);
+  matrix.write(sums, grad_query, grad_gallery);
+}
+
+// A two-set problem seen from the gallery.
+TripletProblem turned(const TripletProblem& problem) {
+  const PairInput& in = problem.input;
+  return {{in.gallery, in.query, in.order.turned(), in.metric, in.normalize},
+          problem.mining,
+          problem.margin,
+          problem.soft};
+}
+
+// into += more, rows of one dtype.
+void add(const Source& like, void* into, const std::vector<uint8_t>& more) {
+  std::vector<double> sum(like.width), other(like.width);
+  const auto rows_of = [&](const void* data) {
+    return Source{data, like.dtype, like.rows, like.width, like.width, 1};
+  };
+  for (int64_t i = 0; i < like.rows; ++i) {
+    widen(rows_of(into), i, 1.0, sum.data());
+    widen(rows_of(more.data()), i, 1.0, other.data());
+    for (int64_t k = 0; k < like.width; ++k) sum[k] += other[k];
+    narrow(sum.data(), like.width, like.dtype, into, i);
+  }
+}
+
+// Many positives are ranked a row at a time, so the symmetric form is one direction after the other.
+template <class T>
+void forward_many_either_way(const TripletProblem& problem, T* rows, Workers& workers) {
+  forward_many(problem, rows, 0, problem.rows(), workers);
+  if (problem.input.symmetric)
+    forward_many(turned(problem), rows, problem.input.query.rows, problem.rows(), workers);
+}
+template <class T>
+void backward_many_either_way(const TripletProblem& problem, const TripletBackward<T>& io, Workers& workers) {
+  backward_many(problem, io.grad_sums, io.grad_query, io.grad_gallery, workers);
+  if (!problem.input.symmetric) return;
+  const Source &query = problem.input.query, &gallery = problem.input.gallery;
+  const auto room = [](const Source& like, const void* wanted) {
+    return std::vector<uint8_t>(wanted ? like.rows * like.width * bytes_of(like.dtype) : 0);
+  };
+  std::vector<uint8_t> to_query = room(query, io.grad_query), to_gallery = room(gallery, io.grad_gallery);
+  backward_many(turned(problem), io.grad_sums + query.rows, io.grad_gallery ? to_gallery.data() : nullptr,
+                io.grad_query ? to_query.data() : nullptr, workers);
+  if (io.grad_query) add(query, io.grad_query, to_query);
+  if (io.grad_gallery) add(gallery, io.grad_gallery, to_gallery);
+}
+
+void check_form(const TripletProblem& problem) {
+  if (problem.input.symmetric && mines(problem.mining))
+    throw std::invalid_argument("mined triplets of two sets both ways come from mining");
 }
 
 bool many(const TripletProblem& problem) {
-  return problem.mining != Mining::hard && problem.input.order.widest > kFewPositives;
+  const PairInput& in = problem.input;
+  const int64_t widest = in.symmetric ? std::max(in.order.widest, in.order.turned().widest) : in.order.widest;
+  return problem.mining != Mining::hard && widest > kFewPositives;
 }
 
 }  // namespace
 
 template <class T>
 void triplet_forward(const TripletProblem& problem, const TripletForward<T>& out, Workers& workers) {
-  if (many(problem)) return forward_many(problem, out, workers);
+  check_form(problem);
+  if (many(problem)) return forward_many_either_way(problem, out.rows, workers);
   if (mines(problem.mining)) {
     find_mined(problem, out.state, workers);
     return MinedTriplets(problem, triplets_from_state(problem, out.state), workers).losses(out.rows);
@@ -183,7 +237,8 @@ void triplet_forward(const TripletProblem& problem, const TripletForward<T>& out
 
 template <class T>
 void triplet_backward(const TripletProblem& problem, const TripletBackward<T>& io, Workers& workers) {
-  if (many(problem)) return backward_many(problem, io, workers);
+  check_form(problem);
+  if (many(problem)) return backward_many_either_way(problem, io, workers);
   if (mines(problem.mining))
     return MinedTriplets(problem, triplets_from_state(problem, io.state, io.active), workers).gradient(io);
   if (problem.soft) return AllTriplets<T, true>(problem, workers).backward(io);

@@ -21,11 +21,14 @@ struct TripletProblem {
   Mining mining = Mining::semihard;
   double margin = 0.0;
   bool soft = false;
+
+  // Of the results: the queries and, in the symmetric form, the gallery's rows after them. All triplets and the band have that form.
+  int64_t rows() const { return input.query.rows + (input.symmetric ? input.gallery.rows : 0); }
 };
 
 inline int64_t triplet_state_rows(Mining mining) { return mining == Mining::hard ? 2 : kFewPositives; }
 
-// rows [3][M] (sum, count, active) and state [triplet_state_rows][M], both in original order: for mined triplets the original
+// rows [3][R] (sum, count, active) and state [triplet_state_rows][R], both in original order: for mined triplets the original
 // row of each slot's negative (-1 for none), for the others the sum of each slot's slopes. Unused with many positives.
 template <class T>
 struct TripletForward {
@@ -35,10 +38,10 @@ struct TripletForward {
 };
 template <class T>
 struct TripletBackward {
-  const T* grad_sums;  // [M]
+  const T* grad_sums;  // [R]
   const T* state;
   const uint8_t* live;
-  const T* active;  // [M], the last of forward's rows
+  const T* active;  // [R], the last of forward's rows
   void* grad_query = nullptr;
   void* grad_gallery = nullptr;
 };

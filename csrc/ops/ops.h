@@ -25,12 +25,12 @@ std::tuple<Tensor, Tensor, Tensor> pair_backward(
 std::tuple<Tensor, Tensor, Tensor> triplet_forward(Tensor x, OptionalTensor labels, OptionalTensor gallery,
                                                    OptionalTensor gallery_labels, std::string mining,
                                                    double margin, bool soft_margin, std::string metric,
-                                                   bool normalize);
+                                                   bool normalize, bool symmetric);
 std::tuple<Tensor, Tensor> triplet_backward(Tensor grad_sums, Tensor x, OptionalTensor labels,
                                             OptionalTensor gallery, OptionalTensor gallery_labels,
                                             std::string mining, double margin, bool soft_margin,
                                             std::string metric, bool normalize, Tensor state, Tensor live,
-                                            Tensor rows, bool need_x, bool need_gallery);
+                                            Tensor rows, bool need_x, bool need_gallery, bool symmetric);
 std::tuple<Tensor, Tensor> mine_hard(Tensor x, OptionalTensor labels, OptionalTensor gallery,
                                      OptionalTensor gallery_labels, std::string metric, bool normalize,
                                      bool symmetric);

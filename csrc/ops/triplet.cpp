@@ -15,17 +15,27 @@ Mining mining_of(const std::string& name) {
   return Mining::semihard_all;
 }
 
+TripletProblem problem_of(const Tensor& x, const OptionalTensor& labels, const OptionalTensor& gallery,
+                          const OptionalTensor& gallery_labels, const std::string& mining, double margin,
+                          bool soft_margin, const std::string& metric, bool normalize, bool symmetric) {
+  STD_TORCH_CHECK(!symmetric || gallery.has_value(), "fused_rank: the self form is symmetric already");
+  TripletProblem problem{input_of(x, labels, gallery, gallery_labels, metric, normalize), mining_of(mining),
+                         margin, soft_margin};
+  problem.input.symmetric = symmetric;
+  return problem;
+}
+
 }  // namespace
 
 std::tuple<Tensor, Tensor, Tensor> triplet_forward(Tensor x, OptionalTensor labels, OptionalTensor gallery,
                                                    OptionalTensor gallery_labels, std::string mining,
                                                    double margin, bool soft_margin, std::string metric,
-                                                   bool normalize) {
-  const TripletProblem problem{input_of(x, labels, gallery, gallery_labels, metric, normalize),
-                               mining_of(mining), margin, soft_margin};
-  const int64_t m = x.size(0), n = gallery.has_value() ? gallery->size(0) : m;
+                                                   bool normalize, bool symmetric) {
+  const TripletProblem problem = problem_of(x, labels, gallery, gallery_labels, mining, margin, soft_margin,
+                                            metric, normalize, symmetric);
+  const int64_t m = x.size(0), n = gallery.has_value() ? gallery->size(0) : m, r = problem.rows();
   const ScalarType type = accumulation_type(x);
-  Tensor rows = empty({3, m}, type), state = empty({triplet_state_rows(problem.mining), m}, type);
+  Tensor rows = empty({3, r}, type), state = empty({triplet_state_rows(problem.mining), r}, type);
   Tensor live = empty({tile_count(m, n)}, ScalarType::Byte);
   with_accumulation_type(x, [&]<class T>() {
     TorchWorkers workers;
@@ -38,17 +48,18 @@ std::tuple<Tensor, Tensor> triplet_backward(Tensor grad_sums, Tensor x, Optional
                                             OptionalTensor gallery, OptionalTensor gallery_labels,
                                             std::string mining, double margin, bool soft_margin,
                                             std::string metric, bool normalize, Tensor state, Tensor live,
-                                            Tensor rows, bool need_x, bool need_gallery) {
-  const TripletProblem problem{input_of(x, labels, gallery, gallery_labels, metric, normalize),
-                               mining_of(mining), margin, soft_margin};
+                                            Tensor rows, bool need_x, bool need_gallery, bool symmetric) {
+  const TripletProblem problem = problem_of(x, labels, gallery, gallery_labels, mining, margin, soft_margin,
+                                            metric, normalize, symmetric);
   need_gallery = need_gallery && gallery.has_value();
-  STD_TORCH_CHECK(grad_sums.is_contiguous() && grad_sums.scalar_type() == accumulation_type(x),
+  STD_TORCH_CHECK(grad_sums.is_contiguous() && grad_sums.scalar_type() == accumulation_type(x) &&
+                      grad_sums.numel() == problem.rows(),
                   "fused_rank: bad grad_sums");
   Tensor out_x = empty_rows(x, need_x),
          out_gallery = empty_rows(gallery.has_value() ? *gallery : x, need_gallery);
   with_accumulation_type(x, [&]<class T>() {
     TripletBackward<T> io{const_data<T>(grad_sums), const_data<T>(state), const_data<uint8_t>(live),
-                          const_data<T>(rows) + 2 * x.size(0)};
+                          const_data<T>(rows) + 2 * problem.rows()};
     if (need_x) io.grad_query = out_x.mutable_data_ptr();
     if (need_gallery) io.grad_gallery = out_gallery.mutable_data_ptr();
     TorchWorkers workers;

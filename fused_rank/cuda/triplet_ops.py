@@ -3,7 +3,12 @@
 import torch
 from torch import Tensor
 
-from ..gpu.both_ways import hard_both_ways, semihard_both_ways
+from ..gpu.both_ways import (
+    hard_both_ways,
+    semihard_both_ways,
+    triplet_gradients_both_ways,
+    triplet_rows_both_ways,
+)
 from ..ops.options import Metric, Mining
 from . import triplets
 from .every_triplet import every_backward, every_forward
@@ -64,15 +69,25 @@ def triplet_forward(
     soft_margin: bool,
     metric: Metric,
     normalize: bool,
+    symmetric: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows [3, M] of the triplets that `mining` takes, what backward needs of mined ones, and no live map."""
-    problem = problem_of(x, labels, gallery, gallery_labels, metric, normalize, margin, soft_margin)
-    no_map = x.new_empty(0, dtype=torch.uint8)
-    if mining == "hard":
-        return *triplets.hard_forward(problem), no_map
-    if mining == "semihard":
-        return *triplets.semihard_forward(problem), no_map
-    return every_forward(problem, band=mining == "semihard_all"), problem.empty(0), no_map
+    """Rows [3, M] of the triplets that `mining` takes, what backward needs of mined ones, and no live map.
+
+    Symmetric: the gallery's rows follow, [3, M + N].
+    """
+
+    def forward(
+        own: Tensor, its: Tensor | None, others: Tensor | None, their: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        problem = problem_of(own, its, others, their, metric, normalize, margin, soft_margin)
+        if mining == "hard":
+            return triplets.hard_forward(problem)
+        if mining == "semihard":
+            return triplets.semihard_forward(problem)
+        return every_forward(problem, band=mining == "semihard_all"), problem.empty(0)
+
+    rows, state = triplet_rows_both_ways(forward, (x, labels, gallery, gallery_labels), symmetric)
+    return rows, state, x.new_empty(0, dtype=torch.uint8)
 
 
 def triplet_backward(
@@ -91,18 +106,36 @@ def triplet_backward(
     rows: Tensor,
     need_x: bool,
     need_gallery: bool,
+    symmetric: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of x and of the gallery, each empty where it is not needed."""
-    need_gallery = need_gallery and gallery is not None
-    problem = problem_of(x, labels, gallery, gallery_labels, metric, normalize, margin, soft_margin)
-    grads: tuple[Tensor | None, Tensor | None] = (None, None)
-    if need_x or need_gallery:
-        if mining in ("hard", "semihard"):
-            grads = triplets.mined_backward(
-                problem, grad_sums, state, rows[2] > 0, need_x, need_gallery, hard=mining == "hard"
-            )
-        else:
-            band = mining == "semihard_all"
-            grads = every_backward(problem, grad_sums, need_x, need_gallery, band=band)
-    grad_x, grad_gallery = (x.new_empty(0) if grad is None else grad for grad in grads)
-    return grad_x, grad_gallery
+
+    def backward(
+        own: Tensor,
+        its: Tensor | None,
+        others: Tensor | None,
+        their: Tensor | None,
+        grads: Tensor,
+        kept: Tensor,
+        active: Tensor,
+        need_own: bool,
+        need_others: bool,
+    ) -> tuple[Tensor, Tensor]:
+        need_others = need_others and others is not None
+        found: tuple[Tensor | None, Tensor | None] = (None, None)
+        if need_own or need_others:
+            problem = problem_of(own, its, others, their, metric, normalize, margin, soft_margin)
+            if mining in ("hard", "semihard"):
+                found = triplets.mined_backward(
+                    problem, grads, kept, active > 0, need_own, need_others, hard=mining == "hard"
+                )
+            else:
+                band = mining == "semihard_all"
+                found = every_backward(problem, grads, need_own, need_others, band=band)
+        grad_own, grad_others = (own.new_empty(0) if grad is None else grad for grad in found)
+        return grad_own, grad_others
+
+    sides = (x, labels, gallery, gallery_labels)
+    return triplet_gradients_both_ways(
+        backward, sides, (grad_sums, state, rows[2]), (need_x, need_gallery), symmetric
+    )

@@ -78,6 +78,8 @@ def triplet_margin_loss(
     judged = mining_embeddings is not None or bool(exclude_closer_than)
     if symmetric and mining in ("hard", "semihard") and not judged:
         parts = mined_rows_both_ways(sides, mining, margin, soft_margin, metric, normalize)
+    elif symmetric and not judged:
+        parts = [triplet_rows(*sides, mining, margin, soft_margin, metric, normalize, symmetric=True)]
     else:
         judges = [_judge(one, mining_embeddings, exclude_closer_than) for one in directions]
         parts = [

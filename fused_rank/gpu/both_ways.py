@@ -1,4 +1,4 @@
-"""Mining between two sets both ways, each direction a sweep of its own, for both GPU backends."""
+"""Triplets of two sets both ways, each direction a sweep of its own, for both GPU backends."""
 
 from collections.abc import Callable
 
@@ -32,3 +32,33 @@ def semihard_both_ways(
     turned = (x.shape[0] + anchor, positive, negative)
     anchor, positive, negative = (torch.cat(both) for both in zip(found, turned, strict=True))
     return anchor, positive, negative
+
+
+def triplet_rows_both_ways(
+    forward: Callable[..., tuple[Tensor, Tensor]], sides: Sides, symmetric: bool
+) -> tuple[Tensor, Tensor]:
+    """Rows [3, M] and state [k, M] of `forward(*sides)`; symmetric: then those of the gallery's rows."""
+    found = forward(*sides)
+    x, labels, gallery, gallery_labels = sides
+    if not symmetric or gallery is None:
+        return found
+    turned = forward(gallery, gallery_labels, x, labels)
+    return torch.cat((found[0], turned[0]), -1), torch.cat((found[1], turned[1]), -1)
+
+
+def triplet_gradients_both_ways(
+    backward: Callable[..., tuple[Tensor, Tensor]],
+    sides: Sides,
+    by_row: tuple[Tensor, ...],
+    needed: tuple[bool, bool],
+    symmetric: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and of the gallery: `backward(*sides, *by_row, *needed)`, with by_row [..., M] or [..., M + N]."""
+    x, labels, gallery, gallery_labels = sides
+    if not symmetric or gallery is None:
+        return backward(*sides, *by_row, *needed)
+    m = x.shape[0]
+    of_x, of_gallery = backward(*sides, *(each[..., :m].contiguous() for each in by_row), *needed)
+    its = (each[..., m:].contiguous() for each in by_row)
+    more_of_gallery, more_of_x = backward(gallery, gallery_labels, x, labels, *its, *needed[::-1])
+    return of_x + more_of_x, of_gallery + more_of_gallery

@@ -24,10 +24,12 @@ def triplet_forward(
     soft_margin: bool,
     metric: str,
     normalize: bool,
+    symmetric: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of the mined triplet losses."""
+    """Rows of the mined triplet losses; symmetric: then those of the gallery's rows."""
     term = partial(triplet.rows, mining=cast(Mining, mining), margin=margin, soft_margin=soft_margin)
-    rows = Sweep(x, labels, gallery, gallery_labels, metric, normalize).forward(term, 1)
+    sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
+    rows = torch.cat([part.forward(term, 1) for part, _ in sweep.directions(None, symmetric)], dim=1)
     return rows, rows.new_empty(0), rows.new_empty(0, dtype=torch.uint8)
 
 
@@ -47,11 +49,17 @@ def triplet_backward(
     rows: Tensor,
     need_x: bool,
     need_gallery: bool,
+    symmetric: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the mined triplet losses; the mining is done again."""
     term = partial(triplet.rows, mining=cast(Mining, mining), margin=margin, soft_margin=soft_margin)
     sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
-    grad_x, grad_gallery, _ = sweep.backward(term, grad_sums, query_only=False)
+    (there, _), *back = sweep.directions(None, symmetric)
+    grad_x, grad_gallery, _ = there.backward(term, grad_sums[:, : len(x)], query_only=False)
+    for part, _ in back:
+        from_gallery, from_queries, _ = part.backward(term, grad_sums[:, len(x) :], query_only=False)
+        grad_x += from_queries
+        grad_gallery += from_gallery
     return sweep.gradients(grad_x, grad_gallery, need_x, need_gallery)
 
 

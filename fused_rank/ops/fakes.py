@@ -113,14 +113,16 @@ def fake_kernels(backend: Literal["cpp", "triton", "cuda", "eager"]) -> dict[str
         soft_margin: bool,
         metric: str,
         normalize: bool,
+        symmetric: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = accumulation_dtype(x.dtype)
-        rows = x.new_empty(3, x.shape[0], dtype=dtype)
+        reported = pair_row_count(x.shape[0], 0 if gallery is None else gallery.shape[0], symmetric)
+        rows = x.new_empty(3, reported, dtype=dtype)
         if backend == "eager":
             return rows, x.new_empty(0, dtype=dtype), x.new_empty(0, dtype=torch.uint8)
         if backend == "cuda" and mining not in ("hard", "semihard"):
             return rows, x.new_empty(0, dtype=dtype), x.new_empty(0, dtype=torch.uint8)
-        state = x.new_empty(triplet_state_rows(mining), x.shape[0], dtype=dtype)
+        state = x.new_empty(triplet_state_rows(mining), reported, dtype=dtype)
         if backend in ("triton", "cuda"):  # their backward visits every tile
             return rows, state, x.new_empty(0, dtype=torch.uint8)
         return rows, state, live_tiles(x, gallery)
@@ -141,6 +143,7 @@ def fake_kernels(backend: Literal["cpp", "triton", "cuda", "eager"]) -> dict[str
         rows: Tensor,
         need_x: bool,
         need_gallery: bool,
+        symmetric: bool = False,
     ) -> tuple[Tensor, Tensor]:
         return _backward(x, gallery, need_x, need_gallery)
 

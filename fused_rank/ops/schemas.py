@@ -13,12 +13,12 @@ SCHEMAS: dict[str, str] = {
     ),
     "triplet_forward": (
         "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str mining, float margin,"
-        " bool soft_margin, str metric, bool normalize) -> (Tensor, Tensor, Tensor)"
+        " bool soft_margin, str metric, bool normalize, bool symmetric=False) -> (Tensor, Tensor, Tensor)"
     ),
     "triplet_backward": (
         "(Tensor grad_sums, Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str mining,"
         " float margin, bool soft_margin, str metric, bool normalize, Tensor state, Tensor live, Tensor rows,"
-        " bool need_x, bool need_gallery) -> (Tensor, Tensor)"
+        " bool need_x, bool need_gallery, bool symmetric=False) -> (Tensor, Tensor)"
     ),
     "mine_hard": (
         "(Tensor x, Tensor? labels, Tensor? gallery, Tensor? gallery_labels, str metric, bool normalize,"

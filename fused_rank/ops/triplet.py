@@ -25,19 +25,29 @@ def triplet_rows(
     soft_margin: bool,
     metric: Metric,
     normalize: bool,
+    symmetric: bool = False,
 ) -> Rows:
-    """Rows of the triplets that `mining` takes; only the sums are differentiable."""
+    """Rows [1, M] of the triplets that `mining` takes; only the sums are differentiable.
+
+    Symmetric, for all triplets and the band of two sets: the gallery's rows are anchors too, [1, M + N].
+    """
     backend = select(_OPERATION, x)
     needs_grad = torch.is_grad_enabled() and (
         x.requires_grad or (gallery is not None and gallery.requires_grad)
     )
     if needs_grad:
         rows: tuple[Tensor, Tensor, Tensor] = _TripletRows.apply(  # type: ignore[no-untyped-call]
-            x, gallery, labels, gallery_labels, (mining, margin, soft_margin, metric, normalize), backend.name
+            x,
+            gallery,
+            labels,
+            gallery_labels,
+            (mining, margin, soft_margin, metric, normalize),
+            symmetric,
+            backend.name,
         )
         return Rows(*rows)
     result = backend.triplet_forward(
-        x, labels, gallery, gallery_labels, mining, margin, soft_margin, metric, normalize
+        x, labels, gallery, gallery_labels, mining, margin, soft_margin, metric, normalize, symmetric
     )[0]
     return Rows(*result.unsqueeze(1).unbind(0))
 
@@ -51,11 +61,14 @@ class _TripletRows(torch.autograd.Function):
         labels: Tensor | None,
         gallery_labels: Tensor | None,
         options: tuple[Mining, float, bool, Metric, bool],
+        symmetric: bool,
         backend: str,
     ) -> tuple[Tensor, ...]:
-        rows, state, live = BACKENDS[backend].triplet_forward(x, labels, gallery, gallery_labels, *options)
+        rows, state, live = BACKENDS[backend].triplet_forward(
+            x, labels, gallery, gallery_labels, *options, symmetric
+        )
         ctx.save_for_backward(x, labels, gallery, gallery_labels, state, live, rows)
-        ctx.options, ctx.backend = options, backend
+        ctx.options, ctx.symmetric, ctx.backend = options, symmetric, backend
         sums, counts, active = rows.unsqueeze(1).unbind(0)
         ctx.mark_non_differentiable(counts, active)
         return sums, counts, active
@@ -75,9 +88,10 @@ class _TripletRows(torch.autograd.Function):
                 *kept,
                 need_x,
                 need_gallery,
+                ctx.symmetric,
             )
         wanted = (grad_x if need_x else None, grad_gallery if need_gallery else None)
-        return (*refuse_double_backward(wanted, grads[0], x, gallery), None, None, None, None)
+        return (*refuse_double_backward(wanted, grads[0], x, gallery), None, None, None, None, None)
 
 
 def explicit_triplet_rows(

@@ -121,19 +121,22 @@ Written run_pair(const Problem& p, const PairCase& c, Workers& workers) {
 struct TripletCase {
   Mining mining;
   bool soft;
+  bool symmetric = false;  // in two-set forms
 };
 inline constexpr double kMargin = 0.3;
 
 template <class T>
 Written run_triplet(const Problem& p, const TripletCase& c, Workers& workers) {
-  auto rows = unwritten<T>(3 * p.m()), state = unwritten<T>(triplet_state_rows(c.mining) * p.m());
+  TripletProblem problem{p.input, c.mining, kMargin, c.soft};
+  problem.input.symmetric = c.symmetric && !p.self();
+  const int64_t r = problem.rows();
+  auto rows = unwritten<T>(3 * r), state = unwritten<T>(triplet_state_rows(c.mining) * r);
   std::vector<uint8_t> live(p.tiles());
-  const TripletProblem problem{p.input, c.mining, kMargin, c.soft};
   triplet_forward<T>(problem, {rows.data(), state.data(), live.data()}, workers);
-  const auto grad_sums = upstream<T>(1, p.m(), false);
+  const auto grad_sums = upstream<T>(1, r, false);
   std::vector<uint8_t> grad_x = gradient_of(p.x.source), grad_y = gradient_of(p.y.source);
   triplet_backward<T>(problem,
-                      {grad_sums.data(), state.data(), live.data(), rows.data() + 2 * p.m(), grad_x.data(),
+                      {grad_sums.data(), state.data(), live.data(), rows.data() + 2 * r, grad_x.data(),
                        p.self() ? nullptr : grad_y.data()},
                       workers);
   Written w;

@@ -200,7 +200,8 @@ const std::vector<PairCase> kPairCases = {
 constexpr TripletCase kTripletCases[] = {{Mining::semihard, false},     {Mining::semihard, true},
                                          {Mining::hard, false},         {Mining::hard, true},
                                          {Mining::all, false},          {Mining::all, true},
-                                         {Mining::semihard_all, false}, {Mining::semihard_all, true}};
+                                         {Mining::semihard_all, false}, {Mining::semihard_all, true},
+                                         {Mining::all, false, true},    {Mining::semihard_all, true, true}};
 constexpr size_t kOthers = 4;
 const size_t kCalls = kPairCases.size() + std::size(kTripletCases) + kOthers;
 

@@ -26,8 +26,6 @@ struct Shape {
   int64_t m, n, width;
 };
 
-inline int64_t bytes_of(DType dtype) { return dtype == DType::f64 ? 8 : dtype == DType::f32 ? 4 : 2; }
-
 inline void put(std::vector<uint8_t>& storage, DType dtype, int64_t at, double value) {
   const auto copy = [&](auto number) {
     std::memcpy(storage.data() + at * bytes_of(dtype), &number, sizeof(number));
