@@ -141,8 +141,8 @@ BOUNDS: list[tuple[Callable[[Any], object], Any, str]] = [
     (lambda t: SupConLoss(t), float("inf"), "temperature: expected a finite number > 0, got inf"),
     (lambda t: InfoNCELoss(t), np.float32(-1), r"temperature: expected a finite number > 0, got -1\.0"),
     (lambda t: functional.info_nce_loss(X, gallery=X, temperature=t), torch.tensor(0.0), r"> 0, got 0\.0"),
-    (lambda t: InfoNCELoss(t, learn_temperature=True), -1, r"expected a finite number >= 0\.01, got -1"),
-    (lambda t: InfoNCELoss(t, learn_temperature=True), 0.001, r"\(learned\).* >= 0\.01, got 0\.001"),
+    (lambda t: InfoNCELoss(t, learn_temperature=True), -1, r">= 0\.01 where it is learned, got -1"),
+    (lambda t: InfoNCELoss(t, learn_temperature=True), 0.001, r">= 0\.01 where it is learned, got 0\.001"),
     (
         lambda a: functional.angular_loss(X, L, alpha=a),
         -1,

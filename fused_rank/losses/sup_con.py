@@ -23,7 +23,7 @@ def _start(temperature: float, *, learned: bool) -> float:
     """A temperature of the user's, checked; a learned one starts within its bound."""
     if not learned:
         return check_positive("temperature", temperature)
-    return check_number("temperature (learned)", temperature, minimum=_COLDEST)
+    return check_number("temperature", temperature, minimum=_COLDEST, where=" where it is learned")
 
 
 class SupConLoss(RankingLoss):

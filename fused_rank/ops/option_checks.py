@@ -20,11 +20,11 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_number(name: str, value: object, *, minimum: float = 0.0) -> float:
-    """A finite number, not below `minimum`."""
+def check_number(name: str, value: object, *, minimum: float = 0.0, where: str = "") -> float:
+    """A finite number, not below `minimum`; `where` says when that is the bound."""
     number = _number(name, value)
     if not minimum <= number < float("inf"):
-        raise ValueError(f"{name}: expected a finite number >= {minimum:g}, got {number!r}")
+        raise ValueError(f"{name}: expected a finite number >= {minimum:g}{where}, got {number!r}")
     return number
 
 
