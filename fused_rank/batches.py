@@ -1,13 +1,14 @@
 """Batches that ranking losses can learn from: K classes × P samples, and a memory of past batches as the gallery."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
-from .ops.validation import check_choice, check_count, check_labels, check_rows
+from .ops.option_checks import check_choice, check_count, check_integer
+from .ops.validation import check_labels, check_rows
 
 __all__ = ["EmbeddingMemory", "PKSampler"]
 
@@ -16,14 +17,17 @@ _SMALL: tuple[Small, ...] = ("repeat", "short", "skip")
 
 
 class PKSampler(Sampler[list[int]]):
-    """Batches of K classes with P rows each, as a `batch_sampler` of torch.utils.data.DataLoader.
+    """Batches of K classes with P rows each: ``DataLoader(data, batch_sampler=PKSampler(...))``, without a batch size.
+
+    As ``sampler=`` a DataLoader would put whole batches together once more. The sampler cannot see that; a loss that
+    gets such a batch, [batches, rows, width], says so.
 
     Within an epoch every row comes at least once, in as few batches as that takes: a class of n rows is shuffled and
     cut into ⌈n / P⌉ groups of P, the last filled up with rows that came before; a batch takes one group of each of K
     different classes, classes with more left more often. Where too few classes have anything left, others come again.
 
     Args:
-        labels: one integer for each row of the data set.
+        labels: one integer for each row of the data set, in a tensor, an array or a sequence.
         classes: K, classes in a batch.
         samples: P, rows of each class in a batch.
         seed: of the shuffling; with the epoch it decides everything.
@@ -66,12 +70,11 @@ class PKSampler(Sampler[list[int]]):
         rank: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("classes", classes), ("samples", samples)):
-            check_count(name, value)
+        self.classes = classes = check_count("classes", classes)
+        self.samples = samples = check_count("samples", samples)
+        self.seed, self.epoch = check_integer("seed", seed), 0
         check_choice("small", small, _SMALL)
-        rows = torch.as_tensor(labels).cpu()
-        rows = check_labels("labels", rows, "the data set", rows.reshape(-1, 1))
-        self.classes, self.samples, self.seed, self.epoch = classes, samples, seed, 0
+        rows = _integers(labels)
         self.num_replicas, self.rank = _world(num_replicas, rank)
         _, self._member, counts = torch.unique(rows, return_inverse=True, return_counts=True)
         self._first = counts.cumsum(0) - counts
@@ -89,7 +92,7 @@ class PKSampler(Sampler[list[int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration shuffles for."""
-        self.epoch = epoch
+        self.epoch = check_integer("epoch", epoch)
 
     def __len__(self) -> int:
         return self._batches
@@ -126,13 +129,28 @@ class PKSampler(Sampler[list[int]]):
         return batch
 
 
+def _integers(labels: Any) -> Tensor:
+    """One a row, on the CPU, from a tensor, an array or a sequence."""
+    try:
+        rows = torch.as_tensor(labels).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        kinds = sorted({type(label).__name__ for label in labels}) if isinstance(labels, Collection) else []
+        of = f" of {' and '.join(kinds)}; number the classes first" if kinds else ""
+        raise TypeError(
+            f"labels: expected integers, one for each row of the data set, got {type(labels).__name__}{of}"
+        ) from None
+    if rows.numel() == 0:
+        raise ValueError(f"labels: expected at least one, got shape {tuple(rows.shape)}")
+    return check_labels("labels", rows, "the data set", rows.reshape(-1, 1))
+
+
 def _world(num_replicas: int | None, rank: int | None) -> tuple[int, int]:
     parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
     if num_replicas is None:
         num_replicas = torch.distributed.get_world_size() if parallel else 1
     if rank is None:
         rank = torch.distributed.get_rank() if parallel else 0
-    check_count("num_replicas", num_replicas)
+    num_replicas, rank = check_count("num_replicas", num_replicas), check_integer("rank", rank)
     if not 0 <= rank < num_replicas:
         raise ValueError(f"rank: expected 0 to {num_replicas - 1}, got {rank}")
     return num_replicas, rank
@@ -174,8 +192,7 @@ class EmbeddingMemory(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        check_count("size", size)
-        self.size = size
+        self.size = check_count("size", size)
         self.clear()
 
     def clear(self) -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from .ops.dispatch import select
+from .ops.option_checks import check_choice, check_count, check_flag, check_number
 from .ops.options import METRICS, Metric
 from .ops.rows import prepare
-from .ops.validation import check_choice, check_count, check_flag, check_labels, check_number, check_rows
+from .ops.validation import check_labels, check_rows, check_values
 
 __all__ = ["CollapseWarning", "EmbeddingHealth", "NormSpread", "embedding_health"]
 
@@ -99,12 +100,13 @@ def embedding_health(
     '100.0% of the negative pairs are at most 0.05 apart: rows of different classes have become one point'
     """
     check_rows("embeddings", embeddings)
+    check_values("embeddings", embeddings)
     labels = check_labels("labels", labels, "embeddings", embeddings)
-    check_number("near", near)
-    check_count("bins", bins)
+    near = check_number("near", near)
+    bins = check_count("bins", bins)
     check_choice("metric", metric, METRICS)
-    check_flag("normalize", normalize)
-    check_flag("warn", warn)
+    normalize = check_flag("normalize", normalize)
+    warn = check_flag("warn", warn)
     finite = embeddings.isfinite().all(1)
     lost = int((~finite).sum())
     x, labels = (embeddings.detach()[finite], labels[finite]) if lost else (embeddings.detach(), labels)

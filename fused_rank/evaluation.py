@@ -1,14 +1,15 @@
 """Retrieval measures of a whole data set, from the ranks of each query's positives alone."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .ops.dispatch import select
+from .ops.option_checks import check_choice, check_count, check_flag
 from .ops.options import RETRIEVAL_METRICS, RetrievalMetric
-from .ops.validation import check_choice, check_count, check_flag, check_pairs
+from .ops.validation import check_pairs, check_values
 
 
 class Evaluation(NamedTuple):
@@ -43,7 +44,7 @@ def evaluate(
     gallery: Tensor | None = None,
     gallery_labels: Tensor | None = None,
     *,
-    k: int | Sequence[int] = (1, 10),
+    k: int | Iterable[int] = (1, 10),
     metric: RetrievalMetric = "euclidean",
     normalize: bool = False,
 ) -> Evaluation:
@@ -56,7 +57,7 @@ def evaluate(
     Args:
         queries: [M, D], float32, float64, bfloat16 or float16.
         labels: integers [M]; may be left out together with `gallery_labels` (query i's positive is gallery row i).
-        gallery: [N, D] of the same dtype; None (or `queries` itself): every query searches the other queries.
+        gallery: [N, D]; None (or `queries` itself): every query searches the other queries.
         gallery_labels: integers [N].
         k: cutoffs, each at least 1; one beyond the gallery counts what there is.
         metric: ``"euclidean"``, ``"sqeuclidean"``, ``"cosine"`` (1 − cos, always normalised) or ``"dot"`` (the greatest
@@ -79,22 +80,24 @@ def evaluate(
     (0.708, 4)
     """
     check_choice("metric", metric, RETRIEVAL_METRICS)
-    check_flag("normalize", normalize)
+    normalize = check_flag("normalize", normalize)
     cutoffs = _cutoffs(k)
     if gallery is queries and (gallery_labels is None or gallery_labels is labels):
         gallery = gallery_labels = None
-    labels, gallery_labels = check_pairs(queries, labels, gallery, gallery_labels, name="queries")
+    queries, labels, gallery, gallery_labels = check_pairs(
+        queries, labels, gallery, gallery_labels, name="queries"
+    )
+    check_values("queries", queries)
     rank = select("retrieval.evaluate", queries).rank_positives
     gallery = None if gallery is None else gallery.detach()
     rows = rank(queries.detach(), labels, gallery, gallery_labels, cutoffs, metric, normalize)
     return _means(rows[:, rows[0] != 0], cutoffs)
 
 
-def _cutoffs(k: int | Sequence[int]) -> list[int]:
-    values = list(k) if isinstance(k, Sequence) else [k]
-    for value in values:
-        check_count("k", value)
-    return sorted(set(values))
+def _cutoffs(k: int | Iterable[int]) -> list[int]:
+    one = not isinstance(k, Iterable) or getattr(k, "shape", None) == ()  # of a 0-d array too
+    values: Iterable[Any] = [k] if one else k  # type: ignore[assignment]
+    return sorted({check_count("k", value) for value in values})
 
 
 def _means(rows: Tensor, cutoffs: list[int]) -> Evaluation:

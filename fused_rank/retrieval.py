@@ -6,8 +6,9 @@ from torch import Tensor
 
 from .evaluation import Evaluation, evaluate
 from .ops.dispatch import select
+from .ops.option_checks import check_choice, check_flag, check_integer
 from .ops.options import RETRIEVAL_METRICS, RetrievalMetric
-from .ops.validation import check_choice, check_flag, check_rows, check_same_space
+from .ops.validation import check_rows, check_same_space
 
 __all__ = ["Evaluation", "TopK", "evaluate", "topk"]
 
@@ -32,7 +33,7 @@ def topk(
 
     Args:
         queries: [M, D], float32, float64, bfloat16 or float16.
-        gallery: [N, D] of the same dtype; None means the queries themselves.
+        gallery: [N, D]; None means the queries themselves.
         k: how many, at most the number of rows there are (one less with `exclude_self`).
         metric: ``"euclidean"``, ``"sqeuclidean"`` and ``"cosine"`` (1 − cos, always normalised) give
             distances, ascending; ``"dot"`` gives inner products, descending.
@@ -40,7 +41,7 @@ def topk(
         exclude_self: leave out row i for query i; only where the gallery is the queries, row by row.
 
     Returns:
-        Values, float64 for float64 input and float32 otherwise, and int64 indices. Neither is differentiable:
+        Values, float64 where a side is float64 and float32 otherwise, and int64 indices. Neither is differentiable:
         `functional.paired_distance(queries, gallery[indices[:, 0]])` is.
 
     Raises:
@@ -53,21 +54,20 @@ def topk(
     ([[1.0, 2.0]], [[2, 0]])
     """
     check_choice("metric", metric, RETRIEVAL_METRICS)
-    check_flag("normalize", normalize)
-    check_flag("exclude_self", exclude_self)
+    normalize = check_flag("normalize", normalize)
+    exclude_self = check_flag("exclude_self", exclude_self)
     check_rows("queries", queries)
     if gallery is queries:
         gallery = None
     if gallery is not None:
         check_rows("gallery", gallery)
-        check_same_space("gallery", gallery, "queries", queries)
+        queries, gallery = check_same_space("gallery", gallery, "queries", queries)
         if exclude_self and gallery.shape != queries.shape:
             raise ValueError(
                 "exclude_self: expected False with a gallery that is not the queries row by row, got True with "
                 f"shapes {tuple(queries.shape)} and {tuple(gallery.shape)}"
             )
-    if isinstance(k, bool) or not isinstance(k, int):
-        raise TypeError(f"k: expected an integer, got {type(k).__name__}")
+    k = check_integer("k", k)
     available = (queries if gallery is None else gallery).shape[0] - exclude_self
     if not 1 <= k <= available:
         raise ValueError(f"k: expected 1 to {available}, the number of rows to choose from, got {k}")

@@ -1,9 +1,12 @@
-"""Runs every Python example in the documentation and in public docstrings, and follows every local link."""
+"""Runs every Python example in the documentation and in public docstrings, follows every local link, and compares the
+defaults that the losses' pages tell with those in the code.
+"""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
@@ -26,6 +29,7 @@ PUBLIC_MODULES = (
     "fused_rank.retrieval",
 )
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
+OPTION = re.compile(r"^\| ((?:`\w+`(?:, )?)+) \| (.+?) \|", re.M)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -53,6 +57,23 @@ def broken_links(page: Path) -> Iterator[str]:
             yield f"{page.relative_to(ROOT)}: no such file: {target}"
         elif anchor and anchor not in anchors(other):
             yield f"{page.relative_to(ROOT)}: no such heading: {target}#{anchor}"
+
+
+def wrong_defaults(page: Path) -> Iterator[str]:
+    """The page of a loss lists every option of the module, with its default."""
+    text = page.read_text(encoding="utf-8")
+    loss = re.search(r"^`fused_rank\.(\w+Loss)`", text, re.M)
+    if loss is None:
+        return
+    table = text.partition("| option | default |")[2].partition("\n\n")[0]
+    told: dict[str, str] = {}
+    for names, values in OPTION.findall(table):
+        told.update(zip(re.findall(r"\w+", names), re.sub(r'[`"]', "", values).split(", "), strict=False))
+    for name, parameter in inspect.signature(getattr(fused_rank, loss[1])).parameters.items():
+        default = parameter.default
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        if told.get(name) != shown:
+            yield f"{page.relative_to(ROOT)}: {name} has the default {shown}, the table says {told.get(name)}"
 
 
 def failing_examples(page: Path) -> Iterator[str]:
@@ -103,10 +124,10 @@ def main() -> int:
     found = list(undocumented_names())
     for page in pages():
         began = time.perf_counter()
-        found += [*broken_links(page), *failing_examples(page)]
+        found += [*broken_links(page), *wrong_defaults(page), *failing_examples(page)]
         print(f"{page.relative_to(ROOT)}: {time.perf_counter() - began:.1f} s", flush=True)
     found += failing_doctests()
-    print("\n".join(found) or "documentation: every example runs, every local link leads somewhere")
+    print("\n".join(found) or "documentation: examples run, links lead somewhere, defaults are true")
     return bool(found)
 
 

@@ -23,7 +23,7 @@ THINNED = {
     "test_autograd_modes", "test_bad_input", "test_compile", "test_cross_modal", "test_degenerate", "test_determinism",
     "test_diagnostics", "test_distances", "test_evaluate", "test_functional", "test_gradcheck", "test_near_duplicates",
     "test_opcheck", "test_pair_operators", "test_partners", "test_peers", "test_properties", "test_reductions",
-    "test_requires_grad", "test_sampling", "test_triplet_stats",
+    "test_requires_grad", "test_sampling", "test_triplet_stats", "test_two_dtypes",
 }  # fmt: skip
 REQUIRED = [name for name in os.environ.get("FUSED_RANK_REQUIRE_BACKENDS", "").split(",") if name]
 

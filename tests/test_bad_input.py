@@ -13,6 +13,7 @@ from torch import Tensor
 
 import fused_rank
 from fused_rank import MarginLoss, functional, mining, retrieval
+from fused_rank.batches import EmbeddingMemory
 
 from .conftest import Backend
 from .losses import LOSSES, Loss, case_id
@@ -56,12 +57,17 @@ CALLS: dict[str, tuple[dict[str, Any], Error, list[str]]] = {
         ValueError,
         ["gallery", "2", "4"],
     ),
-    "empty gallery": ({"gallery": Y[:0], "gallery_labels": LY[:0]}, ValueError, ["gallery", "0"]),
-    "gallery of another dtype": (
-        {"gallery": Y.double(), "gallery_labels": LY},
-        (ValueError, TypeError),
-        ["gallery", "float32", "float64"],
+    "an empty memory": (
+        EmbeddingMemory(4).keywords,
+        ValueError,
+        ["gallery", "at least one row", "(0, 0)", "EmbeddingMemory"],
     ),
+    "batches of batches": (
+        {"embeddings": torch.rand(2, 6, 4), "labels": L.repeat(2, 1)},
+        ValueError,
+        ["embeddings", "one batch", "2, 6, 4", "batch_sampler="],
+    ),
+    "empty gallery": ({"gallery": Y[:0], "gallery_labels": LY[:0]}, ValueError, ["gallery", "0"]),
     "gallery elsewhere": (
         {"gallery": Y.to("meta"), "gallery_labels": LY},
         ValueError,
@@ -182,7 +188,9 @@ TRIPLETS: dict[str, tuple[Any, Error | tuple[Error, ...], list[str]]] = {
     "negative": ((index(0, 1), index(1, -1), index(2, 2)), ValueError, ["triplets", "-1"]),
     "unequal lengths": ((index(0, 1), index(1), index(2, 2)), ValueError, ["triplets"]),
     "two of three": ((index(0), index(1)), (ValueError, TypeError), ["triplets", "2"]),
-    "floats": ((index(0).float(), index(1), index(2)), TypeError, ["triplets", "float32"]),
+    "floats": ((index(0).float(), index(1), index(2)), TypeError, ["triplets", "integer", "float32"]),
+    "bools": ((index(0), index(1).bool(), index(2)), TypeError, ["triplets[1]", "integer", "bool"]),
+    "a small dtype out of range": ((index(0), index(1), index(6).short()), ValueError, ["triplets[2]", "6"]),
     "matrices": ((index(0)[None], index(1)[None], index(2)[None]), ValueError, ["triplets"]),
 }
 
@@ -230,12 +238,28 @@ def test_mining_and_retrieval(name: str, backend: Backend) -> None:
     refused(*RETRIEVAL[name])
 
 
+INDEX_DTYPES = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32]
+
+
+@pytest.mark.parametrize("dtype", INDEX_DTYPES, ids=str)
+def test_indices_of_any_integer_dtype(dtype: torch.dtype, backend: Backend) -> None:
+    x = X.to(backend.device)
+    wide = (index(0, 5), index(1, 4), index(2, 0))
+    narrow = tuple(one.to(backend.device, dtype) for one in wide)
+    expected = functional.triplet_margin_loss(x, triplets=tuple(one.to(backend.device) for one in wide))
+    assert torch.equal(functional.triplet_margin_loss(x, triplets=narrow), expected)
+    same = SAME.to(backend.device)
+    expected = functional.contrastive_loss(x, pairs=(narrow[0].long(), narrow[1].long(), same))
+    assert torch.equal(functional.contrastive_loss(x, pairs=(*narrow[:2], same)), expected)
+
+
 SAME = torch.tensor([True, False])
 LISTED: dict[str, tuple[Any, Error, list[str]]] = {
     "out of range": ((index(0, 6), index(1, 1), SAME), ValueError, ["pairs", "6"]),
     "unequal lengths": ((index(0, 1), index(1), SAME), ValueError, ["pairs"]),
     "two of three": ((index(0), index(1)), TypeError, ["pairs", "2"]),
-    "floats": ((index(0).float(), index(1), SAME[:1]), TypeError, ["pairs", "float32"]),
+    "floats": ((index(0).float(), index(1), SAME[:1]), TypeError, ["pairs", "integer", "float32"]),
+    "bools": ((index(0).bool(), index(1), SAME[:1]), TypeError, ["pairs[0]", "integer", "bool"]),
     "same of another length": ((index(0, 1), index(1, 2), SAME[:1]), ValueError, ["pairs[2]"]),
     "same of integers": ((index(0, 1), index(1, 2), index(0, 1)), TypeError, ["pairs[2]", "bool"]),
     "same no tensor": ((index(0, 1), index(1, 2), [True, False]), TypeError, ["pairs[2]", "list"]),

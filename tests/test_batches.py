@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -120,6 +121,18 @@ def test_a_data_loader_takes_it() -> None:
         assert torch.equal(labels[rows], found)
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_data_loader_that_batches_its_batches_is_told_of(batch_size: int) -> None:
+    """Nothing fails before the loss there: tensors take lists of rows, and linear layers any number of dimensions."""
+    labels = labels_of([10, 11, 12, 13])
+    data = TensorDataset(torch.randn(len(labels), 6), labels)
+    loader = DataLoader(data, sampler=PKSampler(labels, 2, 5), batch_size=batch_size)  # type: ignore[arg-type]
+    x, found = next(iter(loader))
+    for loss_fn in (fused_rank.TripletMarginLoss(), fused_rank.SupConLoss()):
+        with pytest.raises(ValueError, match=rf"one batch .*, got {batch_size} in one.* batch_sampler="):
+            loss_fn(torch.nn.Linear(6, 4)(x), found)
+
+
 def test_torch_distributed_gives_rank_and_size() -> None:
     code = """
 import torch
@@ -145,7 +158,17 @@ torch.distributed.destroy_process_group()
         ({"samples": 3, "small": "skip"}, "labels: expected at least 2 classes of at least 3 rows, got 1"),
         ({"small": "drop"}, "small: expected one of 'repeat', 'short', 'skip'"),
         ({"num_replicas": 2, "rank": 2}, "rank: expected 0 to 1, got 2"),
+        ({"num_replicas": 2, "rank": "1"}, "rank: expected an integer, got str"),
+        ({"seed": 0.5}, "seed: expected an integer, got float"),
         ({"labels": torch.zeros(3)}, "labels: expected an integer dtype"),
+        ({"labels": []}, "labels: expected at least one"),
+        ({"labels": ["a", "b"]}, "labels: expected integers, .*, got list of str; number the classes first"),
+        (
+            {"labels": np.array(["a", "b"])},
+            "labels: expected integers, .*, got ndarray of str_; number the classes",
+        ),
+        ({"labels": [[0, 1], [1]]}, "labels: expected integers, .*, got list of list"),
+        ({"labels": None}, "labels: expected integers, .*, got NoneType"),
     ],
     ids=str,
 )

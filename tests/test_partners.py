@@ -228,7 +228,6 @@ def test_wrong_words_are_named(function: Any, arguments: dict[str, Any], message
         ({"labels": LABELS[:3]}, r"labels: expected shape \(4,\) as queries has, got \(3,\)"),
         ({"labels": np.zeros(4)}, "labels: expected an integer dtype"),
         ({"gallery": X}, "gallery_labels: expected labels with a gallery"),
-        ({"gallery": X.double(), "gallery_labels": LABELS}, "gallery: expected dtype float32 as queries has"),
         ({"gallery": X[:, :2], "gallery_labels": LABELS}, "gallery: expected width 3 as queries has"),
     ],
     ids=str,

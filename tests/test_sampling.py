@@ -186,7 +186,7 @@ def test_rows_that_are_not_finite_are_never_drawn(backend: Backend, generator: t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cutoff": 0}, "cutoff: expected a number > 0, got 0"),
+        ({"cutoff": 0}, "cutoff: expected a finite number > 0, got 0"),
         ({"cutoff": "near"}, "cutoff: expected a number, got str"),
         ({"nonzero_loss_cutoff": -1.0}, "nonzero_loss_cutoff: expected a finite number >= 0"),
     ],

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..ops.distance import listed_distance, pairwise_matrix
+from ..ops.option_checks import check_choice, check_flag, check_number
 from ..ops.options import (
     GRADIENTS,
     METRICS,
@@ -15,15 +16,7 @@ from ..ops.options import (
 )
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import reduce
-from ..ops.validation import (
-    check_choice,
-    check_flag,
-    check_listed_pairs,
-    check_number,
-    check_pairs,
-    check_rows,
-    check_same_space,
-)
+from ..ops.validation import check_listed_pairs, check_pairs, check_rows, check_same_space
 from ..reference.contrastive import rows as contrastive_rows
 from .angular import angular_loss
 from .circle import circle_loss
@@ -82,11 +75,11 @@ def ranked_list_loss(
     >>> float(ranked_list_loss(x, torch.arange(4).repeat(2)))  # every negative is farther than alpha
     0.0
     """
-    check_common(reduction, normalize, metric)
-    check_ranked_list_options(
+    normalize = check_common(reduction, normalize, metric)
+    alpha, margin, temperature_neg, temperature_pos, pos_weight, neg_weight, eps = check_ranked_list_options(
         alpha, margin, temperature_neg, temperature_pos, pos_weight, neg_weight, gradient, positive_mean, eps
     )
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     query_only = gradient == "query"
     if query_only and gallery is not None and gallery.requires_grad and torch.is_grad_enabled():
         raise ValueError(
@@ -138,9 +131,9 @@ def contrastive_loss(
     >>> float(contrastive_loss(x, torch.tensor([0, 1]), normalize=False))  # (1 − 0.5)²
     0.25
     """
-    check_common(reduction, normalize, metric)
-    check_contrastive_options(pos_margin, neg_margin, power)
-    labels, gallery_labels = check_pairs(
+    normalize = check_common(reduction, normalize, metric)
+    pos_margin, neg_margin, power = check_contrastive_options(pos_margin, neg_margin, power)
+    embeddings, labels, gallery, gallery_labels = check_pairs(
         embeddings, labels, gallery, gallery_labels, labels_needed=pairs is None
     )
     if pairs is not None:
@@ -176,7 +169,7 @@ def pairwise_distance(
 
     Args:
         x: [M, D], float32, float64, bfloat16 or float16.
-        y: [N, D] of the same dtype; None means x.
+        y: [N, D]; None means x. Of two dtypes both sides are taken in the wider.
         metric: ``"euclidean"``, ``"sqeuclidean"`` or ``"cosine"`` (1 − cos, always normalised).
         normalize: divide rows by their norms first; a zero row stays zero.
 
@@ -191,7 +184,7 @@ def pairwise_distance(
     tensor([[0., 5.],
             [5., 0.]])
     """
-    _check_distance(x, y, metric, normalize)
+    x, y, normalize = _check_distance(x, y, metric, normalize)
     return pairwise_matrix(x, y, metric, normalize)
 
 
@@ -204,11 +197,11 @@ def paired_distance(x: Tensor, y: Tensor, *, metric: Metric = "euclidean", norma
     >>> paired_distance(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), metric="cosine")
     tensor([1.])
     """
-    _check_distance(x, y, metric, normalize)
     check_rows("y", y)
+    x, others, normalize = _check_distance(x, y, metric, normalize)
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"y: expected {x.shape[0]} rows as x has, got {y.shape[0]}")
-    return listed_distance("paired_distance", x, y, None, None, metric, normalize)
+    return listed_distance("paired_distance", x, others, None, None, metric, normalize)
 
 
 def check_ranked_list_options(
@@ -221,31 +214,39 @@ def check_ranked_list_options(
     gradient: Gradient,
     positive_mean: PositiveMean,
     eps: float,
-) -> None:
-    """Raise for options that the ranked list loss cannot mean."""
-    check_number("alpha", alpha)
-    check_number("margin", margin)
-    check_number("temperature_neg", temperature_neg)
-    check_number("temperature_pos", temperature_pos)
-    check_number("pos_weight", pos_weight)
-    check_number("neg_weight", neg_weight)
+) -> tuple[float, ...]:
+    """The numbers among them, in this order; raise for options that the ranked list loss cannot mean."""
     check_choice("gradient", gradient, GRADIENTS)
     check_choice("positive_mean", positive_mean, POSITIVE_MEANS)
-    check_number("eps", eps)
+    return (
+        check_number("alpha", alpha),
+        check_number("margin", margin),
+        check_number("temperature_neg", temperature_neg),
+        check_number("temperature_pos", temperature_pos),
+        check_number("pos_weight", pos_weight),
+        check_number("neg_weight", neg_weight),
+        check_number("eps", eps),
+    )
 
 
-def check_contrastive_options(pos_margin: float, neg_margin: float, power: int) -> None:
-    """Raise for options that the contrastive loss cannot mean."""
-    check_number("pos_margin", pos_margin)
-    check_number("neg_margin", neg_margin)
-    if power not in (1, 2):
-        raise ValueError(f"power: expected 1 (linear) or 2 (squared), got {power!r}")
+def check_contrastive_options(pos_margin: float, neg_margin: float, power: int) -> tuple[float, float, int]:
+    """The options; raise for those that the contrastive loss cannot mean."""
+    pos_margin = check_number("pos_margin", pos_margin)
+    neg_margin = check_number("neg_margin", neg_margin)
+    exponent = check_number("power", power)
+    if exponent not in (1, 2):
+        raise ValueError(f"power: expected 1 (linear) or 2 (squared), got {exponent!r}")
+    return pos_margin, neg_margin, int(exponent)
 
 
-def _check_distance(x: Tensor, y: Tensor | None, metric: Metric, normalize: bool) -> None:
+def _check_distance(
+    x: Tensor, y: Tensor | None, metric: Metric, normalize: bool
+) -> tuple[Tensor, Tensor | None, bool]:
+    """Both sides in one dtype, and `normalize`."""
     check_choice("metric", metric, METRICS)
-    check_flag("normalize", normalize)
+    normalize = check_flag("normalize", normalize)
     check_rows("x", x)
     if y is not None:
         check_rows("y", y)
-        check_same_space("y", y, "x", x)
+        x, y = check_same_space("y", y, "x", x)
+    return x, y, normalize

@@ -8,11 +8,12 @@ from torch.nn import functional
 
 from ..ops.class_pairs import all_pairs, by_anchor, undirected, unique_pairs
 from ..ops.dispatch import select
+from ..ops.option_checks import check_choice, check_number, check_positive
 from ..ops.options import PAIR_CHOICES, PairChoice, Reduction
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import Rows, reduce
 from ..ops.rows import unit_rows, widened
-from ..ops.validation import check_choice, check_number, check_pairs, check_positive
+from ..ops.validation import check_pairs, check_values
 from ..reference.dense import non_finite
 from ..reference.softmax import softplus
 from .common import check_common
@@ -42,8 +43,9 @@ def angular_loss(
     0.0181
     """
     check_common(reduction)
-    check_angular_options(alpha, pairs, npairs_weight)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    alpha, npairs_weight = check_angular_options(alpha, pairs, npairs_weight)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    check_values("embeddings", embeddings)
     x, others = widened(embeddings, gallery)
     data = (x, labels, others, gallery_labels)
     uniform = reduction != "none"
@@ -54,11 +56,10 @@ def angular_loss(
     return reduce(*rows, reduction)
 
 
-def check_angular_options(alpha: float, pairs: PairChoice, npairs_weight: float) -> None:
-    """Raise for options that the angular loss cannot mean."""
-    check_positive("alpha", alpha, below=90.0)
+def check_angular_options(alpha: float, pairs: PairChoice, npairs_weight: float) -> tuple[float, float]:
+    """The numbers among them; raise for options that the angular loss cannot mean."""
     check_choice("pairs", pairs, PAIR_CHOICES)
-    check_number("npairs_weight", npairs_weight)
+    return check_positive("alpha", alpha, below=90.0), check_number("npairs_weight", npairs_weight)
 
 
 def _rows(

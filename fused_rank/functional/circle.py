@@ -2,10 +2,11 @@
 
 from torch import Tensor
 
+from ..ops.option_checks import check_number, check_positive
 from ..ops.options import Reduction
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import reduce
-from ..ops.validation import check_number, check_pairs, check_positive
+from ..ops.validation import check_pairs
 from .common import check_common
 
 
@@ -28,14 +29,13 @@ def circle_loss(
     0.04
     """
     check_common(reduction)
-    check_circle_options(m, gamma)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    m, gamma = check_circle_options(m, gamma)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     term = PairTerm("circle_loss", "circle", (float(m), float(gamma)), uniform=reduction != "none")
     rows = pair_rows(term, embeddings, labels, gallery, gallery_labels, "cosine", True)
     return reduce(*rows, reduction)
 
 
-def check_circle_options(m: float, gamma: float) -> None:
-    """Raise for options that the circle loss cannot mean."""
-    check_number("m", m)
-    check_positive("gamma", gamma)
+def check_circle_options(m: float, gamma: float) -> tuple[float, float]:
+    """The options; raise for those that the circle loss cannot mean."""
+    return check_number("m", m), check_positive("gamma", gamma)

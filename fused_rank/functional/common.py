@@ -1,11 +1,11 @@
 """Checks that the losses share."""
 
+from ..ops.option_checks import check_choice, check_flag
 from ..ops.options import METRICS, REDUCTIONS, Metric, Reduction
-from ..ops.validation import check_choice, check_flag
 
 
-def check_common(reduction: Reduction, normalize: bool = True, metric: Metric = "euclidean") -> None:
-    """The options that most losses have."""
+def check_common(reduction: Reduction, normalize: bool = True, metric: Metric = "euclidean") -> bool:
+    """The options that most losses have; returns `normalize`."""
     check_choice("metric", metric, METRICS)
-    check_flag("normalize", normalize)
     check_choice("reduction", reduction, REDUCTIONS)
+    return check_flag("normalize", normalize)

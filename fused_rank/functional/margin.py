@@ -3,10 +3,11 @@
 from torch import Tensor
 from torch.nn import functional
 
+from ..ops.option_checks import check_number
 from ..ops.options import Metric, Reduction
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import reduce
-from ..ops.validation import check_border, check_number, check_pairs
+from ..ops.validation import check_border, check_pairs
 from ..reference.distance import accumulation_dtype
 from ..reference.margin import over_triplets
 from .common import check_common
@@ -37,9 +38,9 @@ def margin_loss(
     >>> round(loss.item(), 4), beta.grad.item()  # twice 1 − 1 + 0.2, once 1 − 0.5 + 0.2
     (1.1, -1.0)
     """
-    check_common(reduction, normalize, metric)
-    check_margin_options(margin, nu)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    normalize = check_common(reduction, normalize, metric)
+    margin, nu = check_margin_options(margin, nu)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     border = check_border(beta, labels, embeddings).to(accumulation_dtype(embeddings.dtype))
     per_class = border.dim() == 1
     # embedding, unlike indexing, adds up the gradients of a class in a fixed order
@@ -66,7 +67,6 @@ def margin_loss(
     return reduce(*rows, reduction) + nu * border * rows.counts.any()
 
 
-def check_margin_options(margin: float, nu: float) -> None:
-    """Raise for options that the margin loss cannot mean."""
-    check_number("margin", margin)
-    check_number("nu", nu)
+def check_margin_options(margin: float, nu: float) -> tuple[float, float]:
+    """The options; raise for those that the margin loss cannot mean."""
+    return check_number("margin", margin), check_number("nu", nu)

@@ -5,10 +5,11 @@ from torch import Tensor
 
 from ..ops.dispatch import select
 from ..ops.distance import listed_distance
+from ..ops.option_checks import check_number, check_positive
 from ..ops.options import Reduction
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import reduce
-from ..ops.validation import check_number, check_pairs, check_positive
+from ..ops.validation import check_pairs
 from ..reference.distance import accumulation_dtype
 from .common import check_common
 
@@ -37,8 +38,8 @@ def multi_similarity_loss(
     0.6566
     """
     check_common(reduction)
-    check_multi_similarity_options(alpha, beta, base, mining_epsilon)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    alpha, beta, base, mining_epsilon = check_multi_similarity_options(alpha, beta, base, mining_epsilon)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     mined = mining_epsilon is not None
     term = PairTerm(_OPERATION, "multi_similarity", (float(alpha), float(beta), float(base), float(mined)))
     thresholds = (
@@ -54,13 +55,14 @@ def multi_similarity_loss(
 
 def check_multi_similarity_options(
     alpha: float, beta: float, base: float, mining_epsilon: float | None
-) -> None:
-    """Raise for options that the multi-similarity loss cannot mean."""
-    check_positive("alpha", alpha)
-    check_positive("beta", beta)
-    check_number("base", base, minimum=-1.0)
-    if mining_epsilon is not None:
-        check_number("mining_epsilon", mining_epsilon)
+) -> tuple[float, float, float, float | None]:
+    """The options; raise for those that the multi-similarity loss cannot mean."""
+    return (
+        check_positive("alpha", alpha),
+        check_positive("beta", beta),
+        check_number("base", base, minimum=-1.0),
+        None if mining_epsilon is None else check_number("mining_epsilon", mining_epsilon),
+    )
 
 
 def _mined_thresholds(

@@ -4,11 +4,12 @@ from torch import Tensor
 
 from ..ops.class_pairs import by_anchor, unique_pairs
 from ..ops.negatives import against_negatives
+from ..ops.option_checks import check_choice, check_number
 from ..ops.options import PAIR_CHOICES, PairChoice, PairMetric, Reduction
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import Rows, reduce
 from ..ops.rows import widened
-from ..ops.validation import check_choice, check_number, check_pairs
+from ..ops.validation import check_pairs, check_values
 from ..reference.dense import non_finite
 from ..reference.n_pairs import penalised
 from .common import check_common
@@ -33,9 +34,11 @@ def n_pairs_loss(
     >>> round(float(loss), 4)  # log(1 + 2 exp(0 − 1))
     0.5514
     """
-    check_common(reduction, normalize)
-    check_n_pairs_options(pairs, l2)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    normalize = check_common(reduction, normalize)
+    l2 = check_n_pairs_options(pairs, l2)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    if pairs == "unique":
+        check_values("embeddings", embeddings)
     x, others = widened(embeddings, gallery)
     data = (x, labels, others, gallery_labels)
     uniform = reduction != "none"
@@ -43,10 +46,10 @@ def n_pairs_loss(
     return penalised(reduce(*rows, reduction), x, l2, reduction)
 
 
-def check_n_pairs_options(pairs: PairChoice, l2: float) -> None:
-    """Raise for options that the N-pairs loss cannot mean."""
+def check_n_pairs_options(pairs: PairChoice, l2: float) -> float:
+    """The number among them; raise for options that the N-pairs loss cannot mean."""
     check_choice("pairs", pairs, PAIR_CHOICES)
-    check_number("l2", l2)
+    return check_number("l2", l2)
 
 
 def n_pairs_rows(

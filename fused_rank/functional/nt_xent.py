@@ -3,10 +3,11 @@
 from torch import Tensor
 
 from ..ops.negatives import against_negatives
+from ..ops.option_checks import check_positive
 from ..ops.options import Reduction
 from ..ops.reduction import reduce
 from ..ops.rows import widened
-from ..ops.validation import check_pairs, check_positive
+from ..ops.validation import check_pairs
 from .common import check_common
 
 
@@ -28,8 +29,8 @@ def nt_xent_loss(
     0.3133
     """
     check_common(reduction)
-    check_positive("temperature", temperature)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    temperature = check_positive("temperature", temperature)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     x, others = widened(embeddings, gallery)
     data = (x, labels, others, gallery_labels)
     rows = against_negatives("nt_xent_loss", *data, "cosine", True, -1 / temperature)

@@ -2,11 +2,12 @@
 
 from torch import Tensor
 
+from ..ops.option_checks import check_choice, check_flag, check_positive, check_temperature
 from ..ops.options import REDUCTIONS, Reduction
 from ..ops.pair import PairTerm, pair_rows
 from ..ops.reduction import reduce
 from ..ops.rows import unit_rows, widened
-from ..ops.validation import check_choice, check_flag, check_pairs, check_positive, check_temperature
+from ..ops.validation import check_pairs
 
 
 def sup_con_loss(
@@ -27,8 +28,8 @@ def sup_con_loss(
     0.5514
     """
     check_choice("reduction", reduction, REDUCTIONS)
-    check_positive("temperature", temperature)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    temperature = check_positive("temperature", temperature)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     term = PairTerm("sup_con_loss", "sup_con", (-1 / temperature,), uniform=reduction != "none")
     rows = pair_rows(term, embeddings, labels, gallery, gallery_labels, "cosine", True)
     return reduce(*rows, reduction)
@@ -54,9 +55,9 @@ def info_nce_loss(
     0.5514
     """
     check_choice("reduction", reduction, REDUCTIONS)
-    check_temperature(temperature)
-    check_flag("symmetric", symmetric)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    temperature = check_temperature(temperature)
+    symmetric = check_flag("symmetric", symmetric)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     if gallery is None:
         raise ValueError(
             "gallery: expected a tensor [N, D], got None; InfoNCE compares two sets, and SupConLoss one set with labels"

@@ -6,17 +6,11 @@ import torch
 from torch import Tensor
 
 from ..ops.judged_triplets import Judge, Sides, judged_triplet_rows, mined_rows_both_ways
+from ..ops.option_checks import check_choice, check_flag, check_number
 from ..ops.options import MININGS, Metric, Mining, Reduction
 from ..ops.reduction import Rows, reduce
 from ..ops.triplet import explicit_triplet_rows, triplet_rows
-from ..ops.validation import (
-    check_choice,
-    check_flag,
-    check_number,
-    check_pairs,
-    check_row_for_each,
-    check_triplets,
-)
+from ..ops.validation import check_pairs, check_row_for_each, check_triplets, check_values
 from ..reference.triplet import default_reduction
 from .common import check_common
 
@@ -47,10 +41,12 @@ def triplet_margin_loss(
     >>> [round(v, 4) for v in loss.tolist()]  # anchor 2 has no positive
     [0.1, 1.1, 0.0]
     """
-    check_triplet_options(margin, mining, soft_margin, symmetric, exclude_closer_than)
-    check_common("none" if reduction is None else reduction, normalize, metric)
+    margin, soft_margin, symmetric, exclude_closer_than = check_triplet_options(
+        margin, mining, soft_margin, symmetric, exclude_closer_than
+    )
+    normalize = check_common("none" if reduction is None else reduction, normalize, metric)
     reduction = default_reduction(mining) if reduction is None else reduction
-    labels, gallery_labels = check_pairs(
+    embeddings, labels, gallery, gallery_labels = check_pairs(
         embeddings, labels, gallery, gallery_labels, labels_needed=triplets is None
     )
     margin = float(margin)
@@ -76,6 +72,8 @@ def triplet_margin_loss(
             )
         directions.append(sides.turned())
     judged = mining_embeddings is not None or bool(exclude_closer_than)
+    if judged or (symmetric and mining in ("hard", "semihard")):
+        check_values("embeddings", embeddings)
     if symmetric and mining in ("hard", "semihard") and not judged:
         parts = mined_rows_both_ways(sides, mining, margin, soft_margin, metric, normalize)
     elif symmetric and not judged:
@@ -105,15 +103,16 @@ def check_triplet_options(
     soft_margin: bool,
     symmetric: bool = False,
     exclude_closer_than: float | None = None,
-) -> None:
-    """Raise for options that the triplet loss cannot mean."""
-    check_number("margin", margin)
+) -> tuple[float, bool, bool, float | None]:
+    """The numbers and flags among them; raise for options that the triplet loss cannot mean."""
+    margin = check_number("margin", margin)
     check_choice("mining", mining, MININGS)
-    check_flag("soft_margin", soft_margin)
-    check_flag("symmetric", symmetric)
+    soft_margin = check_flag("soft_margin", soft_margin)
+    symmetric = check_flag("symmetric", symmetric)
     if exclude_closer_than is not None:
-        check_number("exclude_closer_than", exclude_closer_than)
+        exclude_closer_than = check_number("exclude_closer_than", exclude_closer_than)
         _check_one_negative("exclude_closer_than", mining)
+    return margin, soft_margin, symmetric, exclude_closer_than
 
 
 def _check_one_negative(name: str, mining: Mining) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..ops.option_checks import check_choice, check_flag
 from ..ops.options import METRICS, REDUCTIONS, Metric, Reduction
-from ..ops.validation import check_choice, check_flag
 
 
 class RankingLoss(nn.Module):
@@ -62,7 +62,6 @@ class DistanceLoss(RankingLoss):
 
     def __init__(self, *, normalize: bool, metric: Metric, reduction: Reduction) -> None:
         super().__init__(reduction=reduction)
-        check_flag("normalize", normalize)
         check_choice("metric", metric, METRICS)
-        self.normalize = normalize
+        self.normalize = check_flag("normalize", normalize)
         self.metric: Metric = metric

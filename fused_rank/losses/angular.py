@@ -31,7 +31,7 @@ class AngularLoss(RankingLoss):
         reduction: ``"mean"`` over the pairs that have a negative; ``"mean_active"``: over those above zero;
             ``"sum"``; ``"none"``: [M], the mean over each query's pairs, 0 for a row that is no anchor.
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
@@ -62,7 +62,5 @@ class AngularLoss(RankingLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
-        check_angular_options(alpha, pairs, npairs_weight)
-        self.alpha = alpha
+        self.alpha, self.npairs_weight = check_angular_options(alpha, pairs, npairs_weight)
         self.pairs: PairChoice = pairs
-        self.npairs_weight = npairs_weight

@@ -22,7 +22,7 @@ class CircleLoss(RankingLoss):
         reduction: ``"mean_active"``, pytorch-metric-learning's: over queries above zero, which are those with
             a positive and a negative; ``"mean"`` over all queries; ``"sum"``; ``"none"``: [M].
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
@@ -52,6 +52,4 @@ class CircleLoss(RankingLoss):
         reduction: Reduction = "mean_active",
     ) -> None:
         super().__init__(reduction=reduction)
-        check_circle_options(m, gamma)
-        self.m = m
-        self.gamma = gamma
+        self.m, self.gamma = check_circle_options(m, gamma)

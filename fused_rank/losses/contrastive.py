@@ -29,7 +29,7 @@ class ContrastiveLoss(DistanceLoss):
             mean over the negative pairs above zero; ``"sum"`` over all pairs; ``"none"``: [M], the mean over
             each query's pairs.
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
@@ -61,10 +61,9 @@ class ContrastiveLoss(DistanceLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(normalize=normalize, metric=metric, reduction=reduction)
-        check_contrastive_options(pos_margin, neg_margin, power)
-        self.pos_margin = pos_margin
-        self.neg_margin = neg_margin
-        self.power = power
+        self.pos_margin, self.neg_margin, self.power = check_contrastive_options(
+            pos_margin, neg_margin, power
+        )
 
     def forward(
         self,
@@ -83,7 +82,7 @@ class ContrastiveLoss(DistanceLoss):
                 gallery row i.
             gallery: [N, D] to compare with; None means all the other embeddings.
             gallery_labels: integers [N].
-            pairs: tensors (i, j, same), each [L], instead of all pairs: int64 indices, i into the embeddings and j
+            pairs: tensors (i, j, same), each [L], instead of all pairs: integer indices, i into the embeddings and j
                 into the gallery (the embeddings without one), and whether they belong together, bool. Labels are
                 not needed then, and `reduction` runs over the L pairs: O(L·D).
         """

@@ -22,7 +22,7 @@ class GeneralizedLiftedStructureLoss(DistanceLoss):
         reduction: ``"mean"`` over all queries; ``"mean_active"``: over those above zero; ``"sum"``;
             ``"none"``: [M].
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
@@ -56,6 +56,4 @@ class GeneralizedLiftedStructureLoss(DistanceLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(normalize=normalize, metric=metric, reduction=reduction)
-        check_lifted_options(neg_margin, pos_margin)
-        self.neg_margin = neg_margin
-        self.pos_margin = pos_margin
+        self.neg_margin, self.pos_margin = check_lifted_options(neg_margin, pos_margin)

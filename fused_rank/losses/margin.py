@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..functional.margin import check_margin_options, margin_loss
+from ..ops.option_checks import check_count, check_flag, check_number
 from ..ops.options import Metric, Reduction
-from ..ops.validation import check_count, check_flag, check_number
 from ._base import DistanceLoss
 
 
@@ -34,7 +34,7 @@ class MarginLoss(DistanceLoss):
             hinges above zero; ``"mean"`` over all triplets; ``"sum"``; ``"none"``: [M], the mean over each
             query's triplets.
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
@@ -73,14 +73,11 @@ class MarginLoss(DistanceLoss):
         reduction: Reduction = "mean_active",
     ) -> None:
         super().__init__(normalize=normalize, metric=metric, reduction=reduction)
-        check_margin_options(margin, nu)
-        check_number("beta", beta)
-        check_flag("learn_beta", learn_beta)
+        self.margin, self.nu = check_margin_options(margin, nu)
+        beta = check_number("beta", beta)
+        self.learn_beta = learn_beta = check_flag("learn_beta", learn_beta)
         if num_classes is not None:
-            check_count("num_classes", num_classes)
-        self.margin = margin
-        self.nu = nu
-        self.learn_beta = learn_beta
+            num_classes = check_count("num_classes", num_classes)
         self.num_classes = num_classes
         if num_classes is None and not learn_beta:
             self.beta = beta
@@ -93,8 +90,8 @@ class MarginLoss(DistanceLoss):
 
     def extra_repr(self) -> str:
         """Every option as keyword=value, β as it is now."""
-        single = not isinstance(self.beta, Tensor) or self.beta.dim() == 0
-        border = f"{float(self.beta):g}" if single else f"[{self.num_classes} numbers]"
+        beta = self.beta.detach() if isinstance(self.beta, Tensor) else torch.tensor(self.beta)
+        border = f"{float(beta):g}" if beta.dim() == 0 else f"[{self.num_classes} numbers]"
         return f"beta={border}, {super().extra_repr()}"
 
     def _keywords(self) -> dict[str, Any]:

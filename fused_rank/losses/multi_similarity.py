@@ -24,7 +24,7 @@ class MultiSimilarityLoss(RankingLoss):
         reduction: ``"mean"`` over all queries; ``"mean_active"``: over those above zero; ``"sum"``;
             ``"none"``: [M].
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
@@ -56,8 +56,6 @@ class MultiSimilarityLoss(RankingLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
-        check_multi_similarity_options(alpha, beta, base, mining_epsilon)
-        self.alpha = alpha
-        self.beta = beta
-        self.base = base
-        self.mining_epsilon = mining_epsilon
+        self.alpha, self.beta, self.base, self.mining_epsilon = check_multi_similarity_options(
+            alpha, beta, base, mining_epsilon
+        )

@@ -1,8 +1,8 @@
 """N-pairs loss."""
 
 from ..functional.n_pairs import check_n_pairs_options, n_pairs_loss
+from ..ops.option_checks import check_flag
 from ..ops.options import PairChoice, Reduction
-from ..ops.validation import check_flag
 from ._base import RankingLoss
 
 
@@ -30,7 +30,7 @@ class NPairsLoss(RankingLoss):
         reduction: ``"mean"`` over the pairs; ``"mean_active"``: over those above zero; ``"sum"``;
             ``"none"``: [M], the mean over each query's pairs, 0 for a row that is no anchor.
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
@@ -63,8 +63,6 @@ class NPairsLoss(RankingLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
-        check_flag("normalize", normalize)
-        check_n_pairs_options(pairs, l2)
         self.pairs: PairChoice = pairs
-        self.l2 = l2
-        self.normalize = normalize
+        self.l2 = check_n_pairs_options(pairs, l2)
+        self.normalize = check_flag("normalize", normalize)

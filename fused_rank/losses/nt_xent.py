@@ -1,8 +1,8 @@
 """NT-Xent."""
 
 from ..functional.nt_xent import nt_xent_loss
+from ..ops.option_checks import check_positive
 from ..ops.options import Reduction
-from ..ops.validation import check_positive
 from ._base import RankingLoss
 
 
@@ -20,7 +20,7 @@ class NTXentLoss(RankingLoss):
         reduction: ``"mean"`` over all positive pairs whose anchor has a negative; ``"mean_active"``: over
             those above zero; ``"sum"``; ``"none"``: [M], the mean over each query's positives.
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
@@ -49,5 +49,4 @@ class NTXentLoss(RankingLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
-        check_positive("temperature", temperature)
-        self.temperature = temperature
+        self.temperature = check_positive("temperature", temperature)

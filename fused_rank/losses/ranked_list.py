@@ -39,7 +39,7 @@ class RankedListLoss(DistanceLoss):
         reduction: ``"mean"`` over all queries, ``"mean_active"`` over those with L_i > 0, ``"sum"``, or
             ``"none"`` for [M].
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
@@ -90,7 +90,7 @@ class RankedListLoss(DistanceLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(normalize=normalize, metric=metric, reduction=reduction)
-        check_ranked_list_options(
+        numbers = check_ranked_list_options(
             alpha,
             margin,
             temperature_neg,
@@ -101,12 +101,7 @@ class RankedListLoss(DistanceLoss):
             positive_mean,
             eps,
         )
-        self.alpha = alpha
-        self.margin = margin
-        self.temperature_neg = temperature_neg
-        self.temperature_pos = temperature_pos
-        self.pos_weight = pos_weight
-        self.neg_weight = neg_weight
+        self.alpha, self.margin, self.temperature_neg, self.temperature_pos = numbers[:4]
+        self.pos_weight, self.neg_weight, self.eps = numbers[4:]
         self.gradient: Gradient = gradient
         self.positive_mean: PositiveMean = positive_mean
-        self.eps = eps

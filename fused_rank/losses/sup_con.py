@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import info_nce_loss, sup_con_loss
+from ..ops.option_checks import check_flag, check_number, check_positive
 from ..ops.options import Reduction
-from ..ops.validation import check_flag, check_positive
 from ._base import RankingLoss
 
 _COLDEST = 0.01  # a learned temperature's, CLIP's
@@ -17,6 +17,13 @@ _COLDEST = 0.01  # a learned temperature's, CLIP's
 def _bounded(log_temperature: Tensor) -> Tensor:
     """No lower than the bound; the gradient is that at the bound, so that a parameter beyond it comes back."""
     return log_temperature + (log_temperature.clamp(min=math.log(_COLDEST)) - log_temperature).detach()
+
+
+def _start(temperature: float, *, learned: bool) -> float:
+    """A temperature of the user's, checked; a learned one starts within its bound."""
+    if not learned:
+        return check_positive("temperature", temperature)
+    return check_number("temperature", temperature, minimum=_COLDEST, where=" where it is learned")
 
 
 class SupConLoss(RankingLoss):
@@ -35,7 +42,7 @@ class SupConLoss(RankingLoss):
         reduction: ``"mean"`` over the queries that have a positive; ``"mean_active"`` over those with L_i > 0;
             ``"sum"``; ``"none"`` for [M].
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype.
 
@@ -60,8 +67,7 @@ class SupConLoss(RankingLoss):
 
     def __init__(self, temperature: float = 0.1, *, reduction: Reduction = "mean") -> None:
         super().__init__(reduction=reduction)
-        check_positive("temperature", temperature)
-        self.temperature = temperature
+        self.temperature = check_positive("temperature", temperature)
 
 
 class InfoNCELoss(RankingLoss):
@@ -86,7 +92,7 @@ class InfoNCELoss(RankingLoss):
         reduction: ``"mean"`` over the rows that have a positive; ``"mean_active"`` over those with a loss above
             0; ``"sum"``; ``"none"`` for [M], symmetric [M + N]: the queries', then the gallery's.
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype, or neither. The loss is float64 for float64 input and
     float32 otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's
     dtype. A side that does not require grad costs no gradient work.
@@ -120,19 +126,12 @@ class InfoNCELoss(RankingLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction=reduction)
-        check_positive("temperature", temperature)
-        check_flag("learn_temperature", learn_temperature)
-        if learn_temperature and temperature < _COLDEST:
-            raise ValueError(
-                f"temperature: expected a number >= {_COLDEST:g} where it is learned, got {temperature!r}"
-            )
-        check_flag("symmetric", symmetric)
-        self._temperature = temperature
-        self.learn_temperature = learn_temperature
+        self.learn_temperature = check_flag("learn_temperature", learn_temperature)
+        self._temperature = temperature = _start(temperature, learned=self.learn_temperature)
         self.log_temperature = (
-            nn.Parameter(torch.tensor(math.log(temperature))) if learn_temperature else None
+            nn.Parameter(torch.tensor(math.log(temperature))) if self.learn_temperature else None
         )
-        self.symmetric = symmetric
+        self.symmetric = check_flag("symmetric", symmetric)
 
     @property
     def temperature(self) -> float:

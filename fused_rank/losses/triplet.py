@@ -49,7 +49,7 @@ class TripletMarginLoss(DistanceLoss):
             then the gallery's. None means ``"mean"`` for hard and semihard and ``"mean_active"`` for all and
             semihard_all.
 
-    Shapes: embeddings [M, D] and gallery [N, D] in float32, float64, bfloat16 or float16, any strides; labels
+    Shapes: embeddings [M, D] and gallery [N, D], each in float32, float64, bfloat16 or float16, any strides; labels
     [M] and gallery_labels [N] of any integer dtype. The loss is float64 for float64 input and float32
     otherwise, also under autocast, which leaves the inputs as they are. Gradients have their input's dtype. A side
     that does not require grad costs no gradient work.
@@ -84,17 +84,14 @@ class TripletMarginLoss(DistanceLoss):
         metric: Metric = "euclidean",
         reduction: Reduction | None = None,
     ) -> None:
-        check_triplet_options(margin, mining, soft_margin, symmetric, exclude_closer_than)
+        options = check_triplet_options(margin, mining, soft_margin, symmetric, exclude_closer_than)
         super().__init__(
             normalize=normalize,
             metric=metric,
             reduction=default_reduction(mining) if reduction is None else reduction,
         )
-        self.margin = margin
+        self.margin, self.soft_margin, self.symmetric, self.exclude_closer_than = options
         self.mining: Mining = mining
-        self.soft_margin = soft_margin
-        self.symmetric = symmetric
-        self.exclude_closer_than = exclude_closer_than
 
     def forward(
         self,
@@ -114,7 +111,7 @@ class TripletMarginLoss(DistanceLoss):
                 gallery row i.
             gallery: [N, D] to take positives and negatives from; None means all the other embeddings.
             gallery_labels: integers [N].
-            triplets: int64 tensors (a, p, n), each [L], instead of mining: a indexes embeddings, p and n the
+            triplets: integer tensors (a, p, n), each [L], instead of mining: a indexes embeddings, p and n the
                 gallery (the embeddings without one). Labels are ignored then, of `mining` only its default
                 reduction is left, and `reduction` runs over the L triplets. Not with `symmetric`,
                 `exclude_closer_than` or `mining_embeddings`.

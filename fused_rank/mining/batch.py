@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from ..ops.dispatch import select
+from ..ops.option_checks import check_choice, check_flag
 from ..ops.options import HARDNESSES, METRICS, Hardness, Metric
-from ..ops.validation import check_choice, check_flag, check_pairs
+from ..ops.validation import check_pairs, check_values
 from .results import HardIndices, Partners, Triplets
 
 
@@ -42,8 +43,8 @@ def hard(
     HardIndices(positive=tensor([ 1,  0, -1]), negative=tensor([2, 2, 0]))
     """
     check_choice("metric", metric, METRICS)
-    check_flag("normalize", normalize)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    normalize = check_flag("normalize", normalize)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     mine = select("mining.hard", embeddings).mine_hard
     gallery = None if gallery is None else gallery.detach()
     return HardIndices(*mine(embeddings.detach(), labels, gallery, gallery_labels, metric, normalize))
@@ -71,8 +72,9 @@ def semihard(
     [(0, 1, 2), (1, 0, 2), (2, 3, 0), (3, 2, 0)]
     """
     check_choice("metric", metric, METRICS)
-    check_flag("normalize", normalize)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    normalize = check_flag("normalize", normalize)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    check_values("embeddings", embeddings)
     mine = select("mining.semihard", embeddings).mine_semihard
     gallery = None if gallery is None else gallery.detach()
     return Triplets(*mine(embeddings.detach(), labels, gallery, gallery_labels, metric, normalize))
@@ -111,12 +113,12 @@ def partners(
     check_choice("positive", positive, HARDNESSES)
     check_choice("negative", negative, HARDNESSES)
     check_choice("metric", metric, METRICS)
-    check_flag("normalize", normalize)
+    normalize = check_flag("normalize", normalize)
     if positive == negative == "semihard":
         raise ValueError(
             "negative: expected 'easy' or 'hard' where the positive is 'semihard', got 'semihard'"
         )
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     backend = select("mining.partners", embeddings)
     gallery = None if gallery is None else gallery.detach()
     given = (embeddings.detach(), labels, gallery, gallery_labels)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..ops.dispatch import select
+from ..ops.option_checks import check_choice, check_count, check_flag
 from ..ops.options import HARDNESSES, METRICS, Hardness, Metric
-from ..ops.validation import check_choice, check_count, check_flag, check_labels, check_rows, check_same_space
+from ..ops.validation import check_labels, check_rows, check_same_space, check_values
 from .batch import choose
 from .results import Triplets
 
@@ -42,7 +43,7 @@ def offline(
         queries: [M, D], a tensor or a numpy array, memory-mapped if it is large; float32, float64, float16 or, as a
             tensor, bfloat16.
         labels: integers [M].
-        gallery: [N, D] of the same dtype; None: every query chooses among the other queries.
+        gallery: [N, D]; None: every query chooses among the other queries.
         gallery_labels: integers [N].
         positive: ``"hard"``, ``"semihard"`` or ``"easy"``, as in `partners`.
         negative: alike. The hardest negatives of a large data set are often mislabelled; ``"semihard"`` is safer.
@@ -68,9 +69,9 @@ def offline(
     check_choice("positive", positive, HARDNESSES)
     check_choice("negative", negative, HARDNESSES)
     check_choice("metric", metric, METRICS)
-    check_flag("normalize", normalize)
-    check_flag("progress", progress)
-    check_count("chunk", chunk)
+    normalize = check_flag("normalize", normalize)
+    progress = check_flag("progress", progress)
+    chunk = check_count("chunk", chunk)
     if positive == negative == "semihard":
         raise ValueError(
             "negative: expected 'easy' or 'hard' where the positive is 'semihard', got 'semihard'"
@@ -81,7 +82,8 @@ def offline(
     other = own
     if gallery is not None:
         other = _Side("gallery", gallery, "gallery_labels", gallery_labels, device)
-        check_same_space("gallery", other.rows(slice(0, 1)), "queries", own.rows(slice(0, 1)))
+        first = own.rows(slice(0, 1)), other.rows(slice(0, 1))
+        own.dtype = other.dtype = check_same_space("gallery", first[1], "queries", first[0])[0].dtype
     with _bar(progress, 2 * len(own.parts(chunk)) * len(other.parts(chunk))) as advance:
         search = _Search(own, other, chunk, metric, normalize, advance)
         (positives, _), (negatives, _) = choose(search, positive, negative)
@@ -100,9 +102,11 @@ class _Side:
         if len(rows.shape) != 2:
             raise ValueError(f"{name}: expected 2 dimensions [rows, width], got shape {tuple(rows.shape)}")
         self._rows, self._device = rows, device
+        self.dtype: torch.dtype | None = None  # of the rows handed out; None: their own
         self.size = int(rows.shape[0])
         first = self.rows(slice(0, 1))
         check_rows(name, first)
+        check_values(name, first)
         if not isinstance(labels, Tensor) and hasattr(labels, "dtype"):
             labels = _tensor(labels)
         if isinstance(labels, Tensor):
@@ -115,7 +119,7 @@ class _Side:
     def rows(self, part: slice) -> Tensor:
         rows = self._rows[part]
         tensor = rows.detach() if isinstance(rows, Tensor) else _tensor(rows)
-        return tensor if self._device is None else tensor.to(self._device)
+        return tensor.to(self._device, self.dtype or tensor.dtype)
 
 
 def _tensor(array: Any) -> Tensor:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..gpu.order import LabelOrder, order_by_label
 from ..ops.dispatch import select
-from ..ops.validation import check_number, check_pairs
+from ..ops.option_checks import check_number, check_positive
+from ..ops.validation import check_pairs, check_values
 from .results import Triplets
 
 
@@ -40,7 +41,8 @@ def random(
     >>> random(torch.zeros(3, 2), labels, generator=torch.Generator().manual_seed(0))
     Triplets(anchor=tensor([0, 1]), positive=tensor([1, 0]), negative=tensor([2, 2]))
     """
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    check_values("embeddings", embeddings)
     order = _order(embeddings, labels, gallery, gallery_labels)
     pairs = _positive_pairs(order)
     draws = _draws(pairs, generator)
@@ -88,11 +90,10 @@ def distance_weighted(
     >>> distance_weighted(x, torch.tensor([0, 0, 1, 2])).negative  # [−1, 0, 0] is beyond 1.4
     tensor([2, 2])
     """
-    check_number("cutoff", cutoff)
-    check_number("nonzero_loss_cutoff", nonzero_loss_cutoff)
-    if cutoff == 0:
-        raise ValueError("cutoff: expected a number > 0, got 0")
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    cutoff = check_positive("cutoff", cutoff)
+    nonzero_loss_cutoff = check_number("nonzero_loss_cutoff", nonzero_loss_cutoff)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    check_values("embeddings", embeddings)
     sample = select("mining.distance_weighted", embeddings).sample_negatives
     pairs = _positive_pairs(_order(embeddings, labels, gallery, gallery_labels))
     draws = _draws(pairs, generator)

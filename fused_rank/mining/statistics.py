@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ..ops.dispatch import select
+from ..ops.option_checks import check_choice, check_flag, check_number
 from ..ops.options import METRICS, Metric
-from ..ops.validation import check_choice, check_flag, check_number, check_pairs
+from ..ops.validation import check_pairs, check_values
 
 
 class TripletStats(NamedTuple):
@@ -60,9 +61,10 @@ def triplet_stats(
     (8, 3, 2, 3, 0.625)
     """
     check_choice("metric", metric, METRICS)
-    check_flag("normalize", normalize)
-    check_number("margin", margin)
-    labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    normalize = check_flag("normalize", normalize)
+    margin = check_number("margin", margin)
+    embeddings, labels, gallery, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
+    check_values("embeddings", embeddings)
     count = select("mining.triplet_stats", embeddings).triplet_counts
     gallery = None if gallery is None else gallery.detach()
     rows = count(embeddings.detach(), labels, gallery, gallery_labels, float(margin), metric, normalize)

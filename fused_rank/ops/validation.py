@@ -1,68 +1,20 @@
-"""Every check of what a user passes, once, before any backend sees it.
+"""Every check of the data that a user passes, once, before any backend sees it; the options' are in `option_checks`.
 
 `ValueError` for a wrong value or shape, `TypeError` for a wrong type or dtype: the argument, what was
 expected, what came. The messages are built only on failure, and the conditions are plain comparisons that
 torch.compile can trace.
 """
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .option_checks import check_number
+
 ROW_LIMIT = 1 << 24  # engines keep row numbers in fp32 where they stand beside distances
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """A word out of a few."""
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def check_number(name: str, value: object, *, minimum: float = 0.0) -> None:
-    """A finite Python number, not below `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not minimum <= value < float("inf"):
-        raise ValueError(f"{name}: expected a finite number >= {minimum:g}, got {value!r}")
-
-
-def check_positive(name: str, value: object, *, below: float = float("inf")) -> None:
-    """A Python number above 0 and below `below`."""
-    check_number(name, value)
-    if not 0 < cast(float, value) < below:
-        bound = "" if below == float("inf") else f" and < {below:g}"
-        raise ValueError(f"{name}: expected a number > 0{bound}, got {value!r}")
-
-
-def check_temperature(value: object) -> None:
-    """A Python number above 0, or a floating-point tensor of one, whose value is read on the CPU only."""
-    if not isinstance(value, Tensor):
-        return check_positive("temperature", value)
-    if value.numel() != 1 or not value.is_floating_point():
-        raise ValueError(
-            f"temperature: expected a number or a floating-point tensor of one, got {value.dtype} {list(value.shape)}"
-        )
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
-        check_positive("temperature", value.item())
-    return None
-
-
-def check_count(name: str, value: object) -> None:
-    """A positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}: expected an integer >= 1, got {value}")
-
-
-def check_flag(name: str, value: object) -> None:
-    """True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
 
 
 def check_rows(name: str, x: Any) -> None:
@@ -76,7 +28,11 @@ def check_rows(name: str, x: Any) -> None:
     if x.dim() != 2:
         raise ValueError(f"{name}: expected 2 dimensions [rows, width], got shape {tuple(x.shape)}")
     if x.shape[0] == 0 or x.shape[1] == 0:
-        raise ValueError(f"{name}: expected at least one row and one column, got shape {tuple(x.shape)}")
+        empty_memory = name == "gallery" and x.shape[0] == x.shape[1] == 0
+        hint = "; an EmbeddingMemory is a gallery once len(memory) > 0" if empty_memory else ""
+        raise ValueError(
+            f"{name}: expected at least one row and one column, got shape {tuple(x.shape)}{hint}"
+        )
     if x.shape[0] >= ROW_LIMIT:
         raise ValueError(f"{name}: expected fewer than {ROW_LIMIT} rows, got {x.shape[0]}")
     if not torch.compiler.is_compiling() and _is_transformed(x):
@@ -92,14 +48,24 @@ def _is_transformed(x: Tensor) -> bool:
     return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
 
 
-def check_same_space(name: str, y: Tensor, other_name: str, x: Tensor) -> None:
-    """Two sets of rows that are compared with each other: same width, dtype and device."""
+def check_values(name: str, x: Tensor) -> None:
+    """For results whose length depends on the data, or that are numbers of Python's."""
+    if x.is_meta:
+        raise ValueError(
+            f"{name}: expected values, which this result depends on, got the meta device's shape alone"
+        )
+
+
+def check_same_space(name: str, y: Tensor, other_name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Two sets of rows that are compared with each other, same width and device; x and y in one dtype, the wider."""
     if y.shape[1] != x.shape[1]:
         raise ValueError(f"{name}: expected width {x.shape[1]} as {other_name} has, got {y.shape[1]}")
-    if y.dtype != x.dtype:
-        raise TypeError(f"{name}: expected dtype {_dtype(x)} as {other_name} has, got {_dtype(y)}")
     if y.device != x.device:
         raise ValueError(f"{name}: expected device {x.device} as {other_name} has, got {y.device}")
+    if y.dtype == x.dtype:
+        return x, y
+    dtype = torch.promote_types(x.dtype, y.dtype)  # of bf16 and fp16 it is fp32
+    return x.to(dtype), y.to(dtype)
 
 
 def check_row_for_each(name: str, y: Any, other_name: str, x: Tensor) -> None:
@@ -138,8 +104,9 @@ def check_pairs(
     *,
     labels_needed: bool = True,
     name: str = "embeddings",
-) -> tuple[Tensor | None, Tensor | None]:
-    """The four data arguments of every loss and miner; returns the labels of both sides as int64."""
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """The four data arguments of every loss and miner: both sides' rows in one dtype, their labels as int64."""
+    _refuse_batches_of_batches(name, embeddings, labels)
     check_rows(name, embeddings)
     if gallery is None:
         if gallery_labels is not None:
@@ -149,17 +116,17 @@ def check_pairs(
                 raise ValueError(
                     "labels: expected a tensor of integers (they may be left out only with a gallery), got None"
                 )
-            return None, None
-        return check_labels("labels", labels, name, embeddings), None
+            return embeddings, None, None, None
+        return embeddings, check_labels("labels", labels, name, embeddings), None, None
     check_rows("gallery", gallery)
-    check_same_space("gallery", gallery, name, embeddings)
+    embeddings, gallery = check_same_space("gallery", gallery, name, embeddings)
     if labels is None and gallery_labels is None:
         if labels_needed and embeddings.shape[0] != gallery.shape[0]:
             raise ValueError(
                 f"gallery: expected {embeddings.shape[0]} rows as {name} has (without labels row i's positive is"
                 f" gallery row i), got {gallery.shape[0]}"
             )
-        return None, None
+        return embeddings, None, gallery, None
     if labels is None:
         raise ValueError("labels: expected a tensor of integers since gallery_labels were given, got None")
     if gallery_labels is None:
@@ -167,17 +134,32 @@ def check_pairs(
             "gallery_labels: expected a tensor of integers since labels and a gallery were given, got None"
         )
     return (
+        embeddings,
         check_labels("labels", labels, name, embeddings),
+        gallery,
         check_labels("gallery_labels", gallery_labels, "gallery", gallery),
     )
 
 
-def check_indices(name: str, index: Any, length: int | None, rows_name: str, rows: Tensor) -> None:
-    """int64 indices [L] into `rows`; their range is read only where that needs no device synchronisation."""
+def _refuse_batches_of_batches(name: str, embeddings: Any, labels: Any) -> None:
+    """What a data loader collates whose sampler gives whole batches."""
+    if not isinstance(embeddings, Tensor) or not isinstance(labels, Tensor) or labels.dim() != 2:
+        return
+    if embeddings.dim() == 3 and embeddings.shape[:2] == labels.shape:
+        raise ValueError(
+            f"{name}: expected one batch [rows, width], got {embeddings.shape[0]} in one, shape"
+            f" {tuple(embeddings.shape)}; a DataLoader takes a PKSampler as batch_sampler=, not as sampler="
+        )
+
+
+def check_indices(name: str, index: Any, length: int | None, rows_name: str, rows: Tensor) -> Tensor:
+    """Indices [L] into `rows`, returned as int64; their range is read where that needs no device synchronisation."""
     if not isinstance(index, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor of int64 indices, got {type(index).__name__}")
+        raise TypeError(f"{name}: expected a torch.Tensor of integer indices, got {type(index).__name__}")
     if index.dtype != torch.int64:
-        raise TypeError(f"{name}: expected dtype int64, got {_dtype(index)}")
+        if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
+            raise TypeError(f"{name}: expected an integer dtype, got {_dtype(index)}")
+        index = index.to(torch.int64)
     if index.dim() != 1 or (length is not None and index.shape[0] != length):
         expected = "1 dimension" if length is None else f"shape ({length},)"
         raise ValueError(f"{name}: expected {expected}, got shape {tuple(index.shape)}")
@@ -188,6 +170,7 @@ def check_indices(name: str, index: Any, length: int | None, rows_name: str, row
         if low < 0 or high >= rows.shape[0]:
             wrong = low if low < 0 else high
             raise ValueError(f"{name}: expected indices in [0, {rows.shape[0]}) of {rows_name}, got {wrong}")
+    return cast(Tensor, index).contiguous()
 
 
 def refuse_outside(index: Tensor, rows: int) -> None:
@@ -207,19 +190,17 @@ def check_triplets(
         raise TypeError(
             f"triplets: expected three index tensors (anchor, positive, negative), got {_brief(triplets)}"
         )
-    anchor, positive, negative = triplets
-    check_indices("triplets[0]", anchor, None, "embeddings", embeddings)
+    anchor = check_indices("triplets[0]", triplets[0], None, "embeddings", embeddings)
     name, rows = ("embeddings", embeddings) if gallery is None else ("gallery", gallery)
-    check_indices("triplets[1]", positive, anchor.shape[0], name, rows)
-    check_indices("triplets[2]", negative, anchor.shape[0], name, rows)
-    return anchor.contiguous(), positive.contiguous(), negative.contiguous()
+    positive = check_indices("triplets[1]", triplets[1], anchor.shape[0], name, rows)
+    negative = check_indices("triplets[2]", triplets[2], anchor.shape[0], name, rows)
+    return anchor, positive, negative
 
 
 def check_border(beta: Any, labels: Tensor | None, embeddings: Tensor) -> Tensor:
     """The margin loss's β: a number or a tensor of one, returned with no dimension, or one a class, [C]."""
     if not isinstance(beta, Tensor):
-        check_number("beta", beta)
-        return embeddings.new_tensor(beta, dtype=torch.float64)
+        return embeddings.new_tensor(check_number("beta", beta), dtype=torch.float64)
     if not beta.is_floating_point():
         raise TypeError(f"beta: expected a floating-point tensor, got {_dtype(beta)}")
     if beta.device != embeddings.device:
@@ -249,10 +230,10 @@ def check_listed_pairs(
     """Explicit pairs (i, j, same): indices, contiguous, and a bool for each."""
     if not isinstance(pairs, (tuple, list)) or len(pairs) != 3:
         raise TypeError(f"pairs: expected three tensors (i, j, same), got {_brief(pairs)}")
-    i, j, same = pairs
-    check_indices("pairs[0]", i, None, "embeddings", embeddings)
+    i = check_indices("pairs[0]", pairs[0], None, "embeddings", embeddings)
     name, rows = ("embeddings", embeddings) if gallery is None else ("gallery", gallery)
-    check_indices("pairs[1]", j, i.shape[0], name, rows)
+    j = check_indices("pairs[1]", pairs[1], i.shape[0], name, rows)
+    same = pairs[2]
     if not isinstance(same, Tensor):
         raise TypeError(f"pairs[2]: expected a torch.Tensor of bool, got {type(same).__name__}")
     if same.dtype != torch.bool:
@@ -261,7 +242,7 @@ def check_listed_pairs(
         raise ValueError(f"pairs[2]: expected shape ({i.shape[0]},), got {tuple(same.shape)}")
     if same.device != i.device:
         raise ValueError(f"pairs[2]: expected device {i.device} as pairs[0] has, got {same.device}")
-    return i.contiguous(), j.contiguous(), same
+    return i, j, same
 
 
 def _dtype(x: Tensor) -> str:
