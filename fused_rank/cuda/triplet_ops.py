@@ -3,12 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..gpu.both_ways import (
-    hard_both_ways,
-    semihard_both_ways,
-    triplet_gradients_both_ways,
-    triplet_rows_both_ways,
-)
+from ..gpu.both_ways import gradients_both_ways, rows_both_ways, semihard_both_ways
 from ..ops.options import Metric, Mining
 from . import triplets
 from .every_triplet import every_backward, every_forward
@@ -28,7 +23,7 @@ def mine_hard(
 
     Each direction is a sweep of its own.
     """
-    return hard_both_ways(
+    return rows_both_ways(
         lambda own, its, others, their: triplets.mine_hard(
             problem_of(own, its, others, their, metric, normalize)
         ),
@@ -86,7 +81,7 @@ def triplet_forward(
             return triplets.semihard_forward(problem)
         return every_forward(problem, band=mining == "semihard_all"), problem.empty(0)
 
-    rows, state = triplet_rows_both_ways(forward, (x, labels, gallery, gallery_labels), symmetric)
+    rows, state = rows_both_ways(forward, (x, labels, gallery, gallery_labels), symmetric)
     return rows, state, x.new_empty(0, dtype=torch.uint8)
 
 
@@ -136,6 +131,6 @@ def triplet_backward(
         return grad_own, grad_others
 
     sides = (x, labels, gallery, gallery_labels)
-    return triplet_gradients_both_ways(
+    return gradients_both_ways(
         backward, sides, (grad_sums, state, rows[2]), (need_x, need_gallery), symmetric
     )

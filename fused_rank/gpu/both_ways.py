@@ -8,16 +8,16 @@ from torch import Tensor
 Sides = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]  # rows, labels, gallery, gallery labels
 
 
-def hard_both_ways(
-    mine: Callable[..., tuple[Tensor, Tensor]], sides: Sides, symmetric: bool
+def rows_both_ways(
+    sweep: Callable[..., tuple[Tensor, Tensor]], sides: Sides, symmetric: bool
 ) -> tuple[Tensor, Tensor]:
-    """What `mine(*sides)` finds for each row [M]; symmetric: then for each row of the gallery, [M + N]."""
-    found = mine(*sides)
+    """What `sweep(*sides)` finds for each query, [..., M]; symmetric: then for each row of the gallery, [..., M + N]."""
+    found = sweep(*sides)
     x, labels, gallery, gallery_labels = sides
     if not symmetric or gallery is None:
         return found
-    turned = mine(gallery, gallery_labels, x, labels)
-    return torch.cat((found[0], turned[0])), torch.cat((found[1], turned[1]))
+    turned = sweep(gallery, gallery_labels, x, labels)
+    return torch.cat((found[0], turned[0]), -1), torch.cat((found[1], turned[1]), -1)
 
 
 def semihard_both_ways(
@@ -34,19 +34,7 @@ def semihard_both_ways(
     return anchor, positive, negative
 
 
-def triplet_rows_both_ways(
-    forward: Callable[..., tuple[Tensor, Tensor]], sides: Sides, symmetric: bool
-) -> tuple[Tensor, Tensor]:
-    """Rows [3, M] and state [k, M] of `forward(*sides)`; symmetric: then those of the gallery's rows."""
-    found = forward(*sides)
-    x, labels, gallery, gallery_labels = sides
-    if not symmetric or gallery is None:
-        return found
-    turned = forward(gallery, gallery_labels, x, labels)
-    return torch.cat((found[0], turned[0]), -1), torch.cat((found[1], turned[1]), -1)
-
-
-def triplet_gradients_both_ways(
+def gradients_both_ways(
     backward: Callable[..., tuple[Tensor, Tensor]],
     sides: Sides,
     by_row: tuple[Tensor, ...],

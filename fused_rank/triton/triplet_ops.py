@@ -3,12 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..gpu.both_ways import (
-    hard_both_ways,
-    semihard_both_ways,
-    triplet_gradients_both_ways,
-    triplet_rows_both_ways,
-)
+from ..gpu.both_ways import gradients_both_ways, rows_both_ways, semihard_both_ways
 from ..gpu.order import order_as_given
 from . import triplets
 from .operand import pack
@@ -29,7 +24,7 @@ def mine_hard(
 
     Each direction is a sweep of its own.
     """
-    return hard_both_ways(
+    return rows_both_ways(
         lambda own, its, others, their: triplets.mine_hard(
             problem_of(own, its, others, their, metric, normalize)
         ),
@@ -87,7 +82,7 @@ def triplet_forward(
             return triplets.semihard_forward(problem)
         return triplets.all_forward(problem, band=mining == "semihard_all")
 
-    rows, state = triplet_rows_both_ways(forward, (x, labels, gallery, gallery_labels), symmetric)
+    rows, state = rows_both_ways(forward, (x, labels, gallery, gallery_labels), symmetric)
     return rows, state, torch.empty(0, dtype=torch.uint8, device=x.device)
 
 
@@ -136,7 +131,7 @@ def triplet_backward(
         return grad_own, grad_others
 
     sides = (x, labels, gallery, gallery_labels)
-    return triplet_gradients_both_ways(backward, sides, (grad_sums, state), (need_x, need_gallery), symmetric)
+    return gradients_both_ways(backward, sides, (grad_sums, state), (need_x, need_gallery), symmetric)
 
 
 def topk(
