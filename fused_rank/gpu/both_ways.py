@@ -11,7 +11,7 @@ Sides = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]  # rows, labe
 def rows_both_ways(
     sweep: Callable[..., tuple[Tensor, Tensor]], sides: Sides, symmetric: bool
 ) -> tuple[Tensor, Tensor]:
-    """What `sweep(*sides)` finds for each query, [..., M]; symmetric: then for each row of the gallery, [..., M + N]."""
+    """What `sweep(*sides)` finds of each query, [..., M]; symmetric: then of each row of the gallery, [..., M + N]."""
     found = sweep(*sides)
     x, labels, gallery, gallery_labels = sides
     if not symmetric or gallery is None:
