@@ -67,6 +67,7 @@ PAIR_CHANNELS = {
     "contrastive": 2,
     "sup_con": 1,
     "negatives_lse": 1,
+    "softplus_negatives": 1,
     "softplus_positives": 1,
     "multi_similarity": 1,
     "circle": 1,
@@ -78,6 +79,7 @@ PAIR_INPUTS = {
     "contrastive": 0,
     "sup_con": 0,
     "negatives_lse": 0,
+    "softplus_negatives": 1,
     "softplus_positives": 1,
     "multi_similarity": 2,
     "circle": 0,
@@ -89,6 +91,7 @@ PAIR_STATE_ROWS = {
     "contrastive": 0,
     "sup_con": 4,
     "negatives_lse": 2,
+    "softplus_negatives": 3,
     "softplus_positives": 2,
     "multi_similarity": 4,
     "circle": 3,
@@ -96,7 +99,7 @@ PAIR_STATE_ROWS = {
     "margin": 3,
 }
 WHOLE_ROWS = frozenset(
-    {"sup_con", "circle", "lifted"}
+    {"sup_con", "softplus_negatives", "circle", "lifted"}
 )  # whose gradient, made in forward, comes in one part, not two
 
 

@@ -189,6 +189,10 @@ const std::vector<PairCase> kPairCases = {
     {"sup_con", {-200}, Fused::both, false},
     {"negatives_lse", {-10, 10}, Fused::none, false},
     {"negatives_lse", {0.5, 0}, Fused::none, false, false, true},
+    {"softplus_negatives", {-10, INFINITY}, Fused::none, false},
+    {"softplus_negatives", {0.5, INFINITY}, Fused::none, false, true, true},
+    {"softplus_negatives", {-0.1, 500}, Fused::both, false},
+    {"softplus_negatives", {-200, INFINITY}, Fused::both, false},
     {"softplus_positives", {-10, 10}, Fused::none, false},
     {"softplus_positives", {0.5, 0}, Fused::none, false, true, true},
 };
