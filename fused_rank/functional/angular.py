@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,7 +12,6 @@ from ..ops.reduction import Rows, reduce
 from ..ops.rows import unit_rows, widened
 from ..ops.validation import check_choice, check_number, check_pairs, check_positive
 from ..reference.dense import non_finite
-from ..reference.softmax import softplus
 from .common import check_common
 from .n_pairs import n_pairs_rows
 
@@ -44,9 +42,9 @@ def angular_loss(
     labels, gallery_labels = check_pairs(embeddings, labels, gallery, gallery_labels)
     x, others = widened(embeddings, gallery)
     data = (x, labels, others, gallery_labels)
-    rows = _rows(*data, alpha, every=pairs == "all")
+    uniform = reduction != "none"
+    rows = _rows(*data, alpha, every=pairs == "all", uniform=uniform)
     if npairs_weight:
-        uniform = reduction != "none"
         beside = n_pairs_rows(_OPERATION, *data, pairs=pairs, normalize=True, uniform=uniform)
         rows = rows._replace(sums=rows.sums + npairs_weight * beside.sums)
     return reduce(*rows, reduction)
@@ -67,6 +65,7 @@ def _rows(
     alpha: float,
     *,
     every: bool,
+    uniform: bool,
 ) -> Rows:
     """Rows [1, M]: a sweep of the pairs' sums x_a + x_p [L, D] over all the rows they may push away."""
     x = unit_rows(x)
@@ -76,11 +75,11 @@ def _rows(
     anchor, positive = choose(labels, gallery_labels, x.shape[0], x.device)
     if every and gallery is None:  # (a, p) and (p, a) have one midpoint and the same negatives
         kept, place = undirected(anchor, positive, x.shape[0])
-        found = _of_pairs(x, others, anchor[kept], positive[kept], labels, other_labels, alpha)
-        found = found[:, place]
+        found = _of_pairs(x, others, anchor[kept], positive[kept], labels, other_labels, alpha, uniform)
+        found = Rows(*(each[:, place] for each in found))  # each of them twice
     else:
-        found = _of_pairs(x, others, anchor, positive, labels, other_labels, alpha)
-    sums, counts, active = (by_anchor(each, anchor, x.shape[0]) for each in found.unbind())
+        found = _of_pairs(x, others, anchor, positive, labels, other_labels, alpha, uniform)
+    sums, counts, active = (by_anchor(each[0], anchor, x.shape[0]) for each in found)
     return Rows(sums + non_finite(x, None if gallery is None else others), counts, active)
 
 
@@ -92,15 +91,17 @@ def _of_pairs(
     labels: Tensor | None,
     other_labels: Tensor | None,
     alpha: float,
-) -> Tensor:
-    """[3, L]: the loss of each pair, 1 where it has a negative, 1 where the loss is above 0."""
+    uniform: bool,
+) -> Rows:
+    """Rows [1, L], a pair each, counted where it has a negative; `uniform`: all have one upstream gradient."""
     steep = math.tan(math.radians(alpha)) ** 2
     # embedding, unlike indexing, adds up the gradients of repeated rows in a fixed order
     x_a, x_p = functional.embedding(anchor, x), functional.embedding(positive, others)
     if anchor.shape[0] == 0:
-        return torch.stack([x_a.sum(1)] * 3)
-    term = PairTerm(_OPERATION, "negatives_lse", (4 * steep, 0.0))
+        nothing = x_a.sum(1).unsqueeze(0)
+        return Rows(nothing, nothing, nothing)
+    # rows of unit norm, so (x_a + x_p)·x_n is 2 at most
+    term = PairTerm(_OPERATION, "softplus_negatives", (4 * steep, 2.0), uniform=uniform)
+    pull = (2 * (1 + steep) * (x_a * x_p).sum(1)).unsqueeze(0)
     own = None if labels is None else labels[anchor]
-    against = pair_rows(term, x_a + x_p, own, others, other_labels, "dot", False)
-    losses = softplus(against.sums[0] - 2 * (1 + steep) * (x_a * x_p).sum(1))
-    return torch.stack((losses, against.counts[0], (losses > 0).to(losses.dtype)))
+    return pair_rows(term, x_a + x_p, own, others, other_labels, "dot", False, pull)
