@@ -99,24 +99,31 @@ def test_pair_operators(
 
 @dtypes
 @pytest.mark.parametrize("fused", ["query", "gallery", "both"])
-def test_gradient_of_two_sets_made_ahead(fused: str, dtype: torch.dtype, generator: torch.Generator) -> None:
+@pytest.mark.parametrize(
+    ("term", "params", "inputs"), [("sup_con", [-4.0], 0), ("softplus_negatives", [-4.0, 2.0], 1)]
+)
+def test_gradient_of_two_sets_made_ahead(
+    term: str, params: list[float], inputs: int, fused: str, dtype: torch.dtype, generator: torch.Generator
+) -> None:
     backend = Backend("cpp", "cpu")
     given = data("two-set", dtype, generator, "cpu")
-    common = ("sup_con", [-4.0], "cosine", True)
-    rows, *kept = check(backend, "pair_forward", *given, None, *common, fused, False)
+    common = (term, params, "cosine", True)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    own = torch.randn(inputs, 70, generator=generator, dtype=wide) if inputs else None
+    rows, *kept = check(backend, "pair_forward", *given, own, *common, fused, False)
     sides = fused != "gallery", fused != "query"
     check(
         backend,
         "pair_backward",
         torch.ones_like(rows[:1]),
         *given,
-        None,
+        own,
         *common,
         False,
         False,
         *kept,
         *sides,
-        False,
+        bool(inputs),
     )
 
 
@@ -128,6 +135,7 @@ def test_gradient_of_two_sets_made_ahead(fused: str, dtype: torch.dtype, generat
         ("sup_con", [-10.0], "cosine", 0),
         ("sup_con", [1.0], "dot", 0),
         ("negatives_lse", [-10.0, 10.0], "cosine", 0),
+        ("softplus_negatives", [-10.0, 2.0], "cosine", 1),
         ("softplus_positives", [-10.0, 10.0], "cosine", 1),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from fused_rank.ops.dispatch import BACKENDS
 from fused_rank.ops.pair import PairTerm, pair_rows
+from fused_rank.ops.schemas import PAIR_INPUTS
 
 from . import oracle
 from .conftest import Backend
@@ -38,6 +40,10 @@ def negatives_lse(d: Tensor, same: Tensor, other: Tensor, level: Tensor) -> Tens
     return logits_of(0.3 - 5.0 * d, other)
 
 
+def softplus_negatives(d: Tensor, same: Tensor, other: Tensor, level: Tensor) -> Tensor:
+    return functional.softplus(logits_of(-5.0 * d, other) - level)
+
+
 def softplus_positives(d: Tensor, same: Tensor, other: Tensor, level: Tensor) -> Tensor:
     return functional.softplus(level[:, None] - (0.3 - 5.0 * d)).masked_fill(~same, 0).sum(1)
 
@@ -45,6 +51,7 @@ def softplus_positives(d: Tensor, same: Tensor, other: Tensor, level: Tensor) ->
 TERMS: dict[str, tuple[tuple[float, ...], Row]] = {
     "sup_con": ((-4.0,), sup_con),
     "negatives_lse": ((-5.0, 0.3), negatives_lse),
+    "softplus_negatives": ((-5.0, math.inf), softplus_negatives),
     "softplus_positives": ((-5.0, 0.3), softplus_positives),
 }
 
@@ -117,7 +124,7 @@ def test_against_autograd(case: tuple[str, Combo], backend: Backend, generator: 
         ours.gallery_labels,
         metric,
         normalize,
-        own_level[None] if term == "softplus_positives" else None,
+        own_level[None] if PAIR_INPUTS[term] else None,
         symmetric,
     )
     upstream = torch.randn(count, generator=generator, dtype=torch.float64)
@@ -130,7 +137,7 @@ def test_against_autograd(case: tuple[str, Combo], backend: Backend, generator: 
         assert exact.grad is not None
         assert leaf.grad is not None
         assert_gradient_close(leaf.grad.cpu(), exact.grad, tolerance)
-    if term == "softplus_positives":
+    if PAIR_INPUTS[term]:
         assert own_level.grad is not None
         assert exact_level.grad is not None
         assert_gradient_close(own_level.grad.cpu(), exact_level.grad, tolerance, "gradient of the inputs")

@@ -30,7 +30,7 @@ void pair_backward(const PairProblem& problem, const PairBackward<T>& io, Worker
                                    : Midpoints<T>(problem, workers).backward(io);
   with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
     if constexpr (kWholeRows<Term>) {
-      if (io.fused != Fused::none) return backward_of_strips<T>(problem, io, workers);
+      if (io.fused != Fused::none) return backward_of_strips<T, Term>(problem, io, workers);
     }
     PairSweep<T, Term> sweep(problem, workers);
     if constexpr (Term::kSeparable) {

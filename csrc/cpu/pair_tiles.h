@@ -14,6 +14,24 @@
 
 namespace fused_rank {
 
+// What a row has for backward: what it kept, and its upstream gradients.
+template <class T, class Term>
+struct KeptRow {
+  KeptRow(const PairBackward<T>& io, int64_t reported, int64_t at) : reported(reported), at(at) {
+    for (int k = 0; k < Term::kState; ++k) state[k] = io.state[k * reported + at];
+    for (int c = 0; c < Term::kChannels; ++c) grad[c] = io.grad_sums[c * reported + at];
+  }
+  // Into [inputs][R].
+  void write_input_gradient(const Term& term, bool lost, T* out) const {
+    T inputs[kInputs<Term>];
+    term.input_gradient(state, grad, inputs);
+    for (int k = 0; k < kInputs<Term>; ++k) out[k * reported + at] = lost ? T(NAN) : inputs[k];
+  }
+
+  int64_t reported, at;
+  T state[Term::kState + 1], grad[Term::kChannels];
+};
+
 template <class T, class Term>
 class PairTiles {
  protected:
@@ -282,19 +300,12 @@ class PairTiles {
 
   // What backward needs of each row, and the gradients of its inputs.
   void make_scales(const PairBackward<T>& io) {
-    const int64_t r = reported();
     start_scales();
     for_each_reported([&](int64_t position, int64_t at) {
-      T state[Term::kState + 1], grad[Term::kChannels];
-      for (int k = 0; k < Term::kState; ++k) state[k] = io.state[k * r + at];
-      for (int c = 0; c < Term::kChannels; ++c) grad[c] = io.grad_sums[c * r + at];
-      scales_.set(position, term_.scale(state, grad));
+      const KeptRow<T, Term> kept(io, reported(), at);
+      scales_.set(position, term_.scale(kept.state, kept.grad));
       if constexpr (kInputs<Term> > 0) {
-        if (!io.grad_inputs) return;
-        T inputs[kInputs<Term>];
-        term_.input_gradient(state, grad, inputs);
-        for (int k = 0; k < kInputs<Term>; ++k)
-          io.grad_inputs[k * r + at] = lost(position, at) ? T(NAN) : inputs[k];
+        if (io.grad_inputs) kept.write_input_gradient(term_, lost(position, at), io.grad_inputs);
       }
     });
   }

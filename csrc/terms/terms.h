@@ -11,6 +11,7 @@
 #include "multi_similarity.h"
 #include "negatives_lse.h"
 #include "ranked_list.h"
+#include "softplus_negatives.h"
 #include "softplus_positives.h"
 #include "sup_con.h"
 
@@ -30,6 +31,7 @@ auto with_term(const std::string& name, const double* params, double reach, F&& 
   if (name == "ranked_list") return with_variant<RankedList>(params, reach, f);
   if (name == "sup_con") return with_variant<SupCon>(params, reach, f);
   if (name == "negatives_lse") return with_variant<NegativesLse>(params, reach, f);
+  if (name == "softplus_negatives") return with_variant<SoftplusNegatives>(params, reach, f);
   if (name == "softplus_positives") return f.template operator()<SoftplusPositives>();
   if (name == "multi_similarity") {
     return params[3] != 0.0 ? with_variant<MinedMultiSimilarity>(params, reach, f)

@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,7 +14,6 @@ from ..ops.reduction import Rows, reduce
 from ..ops.rows import unit_rows, widened
 from ..ops.validation import check_pairs, check_values
 from ..reference.dense import non_finite
-from ..reference.softmax import softplus
 from .common import check_common
 from .n_pairs import n_pairs_rows
 
@@ -86,11 +84,11 @@ def _rows(
     anchor, positive = choose(labels, gallery_labels, x.shape[0], x.device)
     if every and gallery is None:  # (a, p) and (p, a) have one midpoint and the same negatives
         kept, place = undirected(anchor, positive, x.shape[0])
-        found = _of_pairs(x, others, anchor[kept], positive[kept], labels, other_labels, alpha)
-        found = found[:, place]
+        found = _of_pairs(x, others, anchor[kept], positive[kept], labels, other_labels, alpha, uniform)
+        found = Rows(*(each[:, place] for each in found))  # each of them twice
     else:
-        found = _of_pairs(x, others, anchor, positive, labels, other_labels, alpha)
-    sums, counts, active = (by_anchor(each, anchor, x.shape[0]) for each in found.unbind())
+        found = _of_pairs(x, others, anchor, positive, labels, other_labels, alpha, uniform)
+    sums, counts, active = (by_anchor(each[0], anchor, x.shape[0]) for each in found)
     return Rows(sums + non_finite(x, None if gallery is None else others), counts, active)
 
 
@@ -102,15 +100,17 @@ def _of_pairs(
     labels: Tensor | None,
     other_labels: Tensor | None,
     alpha: float,
-) -> Tensor:
-    """[3, L]: the loss of each pair, 1 where it has a negative, 1 where the loss is above 0."""
+    uniform: bool,
+) -> Rows:
+    """Rows [1, L], a pair each, counted where it has a negative; `uniform`: all have one upstream gradient."""
     steep = math.tan(math.radians(alpha)) ** 2
     # embedding, unlike indexing, adds up the gradients of repeated rows in a fixed order
     x_a, x_p = functional.embedding(anchor, x), functional.embedding(positive, others)
     if anchor.shape[0] == 0:
-        return torch.stack([x_a.sum(1)] * 3)
-    term = PairTerm(_OPERATION, "negatives_lse", (4 * steep, 0.0))
+        nothing = x_a.sum(1).unsqueeze(0)
+        return Rows(nothing, nothing, nothing)
+    # rows of unit norm, so (x_a + x_p)·x_n is 2 at most
+    term = PairTerm(_OPERATION, "softplus_negatives", (4 * steep, 2.0), uniform=uniform)
+    pull = (2 * (1 + steep) * (x_a * x_p).sum(1)).unsqueeze(0)
     own = None if labels is None else labels[anchor]
-    against = pair_rows(term, x_a + x_p, own, others, other_labels, "dot", False)
-    losses = softplus(against.sums[0] - 2 * (1 + steep) * (x_a * x_p).sum(1))
-    return torch.stack((losses, against.counts[0], (losses > 0).to(losses.dtype)))
+    return pair_rows(term, x_a + x_p, own, others, other_labels, "dot", False, pull)

@@ -55,6 +55,7 @@ PAIR_TERMS: dict[str, Callable[..., RowFunction]] = {
     "ranked_list": _ranked_list,
     "sup_con": lambda scale: partial(sup_con.rows, scale=scale),
     "negatives_lse": lambda scale, shift: partial(softmax.negatives_lse, scale=scale, shift=shift),
+    "softplus_negatives": lambda scale, reach: partial(softmax.softplus_negatives, scale=scale),
     "softplus_positives": lambda scale, shift: partial(softmax.softplus_positives, scale=scale, shift=shift),
     "multi_similarity": lambda alpha, beta, base, mined: partial(
         multi_similarity.rows, alpha=alpha, beta=beta, base=base

@@ -48,7 +48,7 @@ TERMS: dict[str, tuple[str, ...]] = {
     "info_nce_loss": ("sup_con",),
     "nt_xent_loss": ("negatives_lse", "softplus_positives"),
     "n_pairs_loss": ("negatives_lse", "softplus_positives", "sup_con"),
-    "angular_loss": ("negatives_lse", "softplus_positives", "sup_con"),
+    "angular_loss": ("softplus_negatives", "negatives_lse", "softplus_positives", "sup_con"),
     "multi_similarity_loss": ("multi_similarity",),
     "circle_loss": ("circle",),
     "lifted_structure_loss": ("lifted",),

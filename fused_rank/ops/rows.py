@@ -1,11 +1,13 @@
 """Embedding rows as the metric sees them: widened to the accumulation dtype, normalised if asked."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..reference.distance import accumulation_dtype
+from .double_backward import refuse_double_backward
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +21,10 @@ class PreparedRows:
     def gradient(self, grad: Tensor) -> Tensor:
         """Gradient of the original tensor, in its dtype."""
         if self.norms is not None:
-            along = (grad * self.rows).sum(1, keepdim=True)
             norm, scale = self.norms
-            grad = (grad - along * self.rows) / norm / scale
+            found = grad * self.rows  # the one array of this size that is made
+            along = found.sum(1, keepdim=True)
+            grad = torch.addcmul(grad, along, self.rows, value=-1, out=found).div_(norm).div_(scale)
         return grad.to(self.dtype)
 
 
@@ -30,11 +33,8 @@ def prepare(x: Tensor, *, normalize: bool) -> PreparedRows:
     rows = x.detach().to(accumulation_dtype(x.dtype))
     if not normalize:
         return PreparedRows(rows, None, x.dtype)
-    scale = _magnitude(rows)
-    rows = rows / scale
-    norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    norm = norm.masked_fill(norm == 0, torch.inf)
-    return PreparedRows(rows / norm, (norm, scale), x.dtype)
+    unit, norms = _normalized(rows)
+    return PreparedRows(unit, norms, x.dtype)
 
 
 def widened(x: Tensor, gallery: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -44,10 +44,33 @@ def widened(x: Tensor, gallery: Tensor | None) -> tuple[Tensor, Tensor | None]:
 
 
 def unit_rows(rows: Tensor) -> Tensor:
-    """Widened rows [M, D] divided by their norms, differentiable by autograd; a zero row stays, without gradient."""
-    rows = rows / _magnitude(rows.detach())
-    norm: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / norm.masked_fill(norm == 0, torch.inf)
+    """Widened rows [M, D] divided by their norms, differentiable once; a zero row stays, without gradient."""
+    unit: Tensor = _UnitRows.apply(rows)  # type: ignore[no-untyped-call]
+    return unit
+
+
+class _UnitRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        unit, norms = _normalized(rows)
+        ctx.save_for_backward(unit, *norms)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor | None:
+        unit, norm, scale = ctx.saved_tensors
+        with torch.no_grad():
+            found = PreparedRows(unit, (norm, scale), unit.dtype).gradient(grad)
+        return refuse_double_backward((found,), grad, unit)[0]
+
+
+def _normalized(rows: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Rows of norm 1, and the two factors [M, 1] of what they were divided by."""
+    scale = _magnitude(rows)
+    unit = rows / scale
+    norm = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
+    norm = norm.masked_fill(norm == 0, torch.inf)
+    return unit.div_(norm), (norm, scale)
 
 
 def _magnitude(rows: Tensor) -> Tensor:

@@ -67,6 +67,7 @@ PAIR_CHANNELS = {
     "contrastive": 2,
     "sup_con": 1,
     "negatives_lse": 1,
+    "softplus_negatives": 1,
     "softplus_positives": 1,
     "multi_similarity": 1,
     "circle": 1,
@@ -79,6 +80,7 @@ PAIR_INPUTS = {
     "contrastive": 0,
     "sup_con": 0,
     "negatives_lse": 0,
+    "softplus_negatives": 1,
     "softplus_positives": 1,
     "multi_similarity": 2,
     "circle": 0,
@@ -91,6 +93,7 @@ PAIR_STATE_ROWS = {
     "contrastive": 0,
     "sup_con": 4,
     "negatives_lse": 2,
+    "softplus_negatives": 3,
     "softplus_positives": 2,
     "multi_similarity": 4,
     "circle": 3,
@@ -99,7 +102,7 @@ PAIR_STATE_ROWS = {
     "midpoints": 0,
 }
 WHOLE_ROWS = frozenset(
-    {"sup_con", "circle", "lifted", "midpoints"}
+    {"sup_con", "softplus_negatives", "circle", "lifted", "midpoints"}
 )  # whose gradient, made in forward, comes in one part, not two
 SWEPT_TERMS = frozenset(PAIR_CHANNELS) - {
     "midpoints"

@@ -36,6 +36,16 @@ def negatives_lse(
     return Rows(sums, present, present)
 
 
+def softplus_negatives(
+    distance: Tensor, positive: Tensor, negative: Tensor, inputs: Tensor, *, scale: float
+) -> Rows:
+    """log(1 + Σ_n exp(scale · d_in − c_i)) with c = inputs[0], the row's own number; nothing without a negative."""
+    present = negative.any(1)
+    losses = softplus(log_sum_exp(scale * distance, negative) - inputs[0]).masked_fill(~present, 0)
+    sums, counts, active = (each.to(losses.dtype).unsqueeze(0) for each in (losses, present, losses > 0))
+    return Rows(sums, counts, active)
+
+
 def softplus_positives(
     distance: Tensor, positive: Tensor, negative: Tensor, inputs: Tensor, *, scale: float, shift: float
 ) -> Rows:

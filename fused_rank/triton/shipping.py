@@ -41,6 +41,7 @@ _PAIRS = [
     _Pair("sup_con", [-10.0], "cosine"),
     _Pair("negatives_lse", [-14.0, 0.0], "cosine"),
     _Pair("negatives_lse", [1.0, 0.0], "dot"),
+    _Pair("softplus_negatives", [2.8, 2.0], "dot"),
     _Pair("softplus_positives", [-14.0, 0.0], "cosine"),
     _Pair("softplus_positives", [1.0, 0.0], "dot"),
     _Pair("multi_similarity", [2.0, 50.0, 0.5, 0.0], "cosine"),

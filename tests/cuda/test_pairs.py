@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -134,6 +135,8 @@ def found(
         ("sup_con", (-200.0,), 0),
         ("negatives_lse", (-3.0, 1.0), 0),
         ("negatives_lse", (-200.0, 1.0), 0),
+        ("softplus_negatives", (-3.0, 10.0), 1),
+        ("softplus_negatives", (-200.0, math.inf), 1),
         ("softplus_positives", (-3.0, 1.0), 1),
     ],
     ids=str,

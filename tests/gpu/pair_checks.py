@@ -3,6 +3,7 @@ public loss asks for."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,7 @@ TERMS = {
     "contrastive": Case("contrastive", (0.4, 1.3, 2.0), "euclidean"),
     "sup_con": Case("sup_con", (-1 / 0.1,)),
     "negatives_lse": Case("negatives_lse", (-1 / 0.07, 2.0)),
+    "softplus_negatives": Case("softplus_negatives", (-1 / 0.3, math.inf)),
     "softplus_positives": Case("softplus_positives", (-1 / 0.5, 1.0)),
     "multi_similarity": Case("multi_similarity", (2.0, 50.0, 0.5, 1.0)),
     "circle": Case("circle", (0.4, 80.0)),
@@ -117,6 +119,10 @@ TERMS = {
     "margin": Case("margin", (0.2,), "euclidean"),
 }
 INNER_PRODUCTS = [
-    Case(term, (1.0, 0.5), "dot", form, normalize=False)
-    for term, form in (("negatives_lse", "symmetric"), ("softplus_positives", "two-set"))
+    Case(term, (1.0, second), "dot", form, normalize=False)
+    for term, second, form in (
+        ("negatives_lse", 0.5, "symmetric"),
+        ("softplus_positives", 0.5, "two-set"),
+        ("softplus_negatives", math.inf, "two-set"),
+    )
 ]

@@ -314,6 +314,13 @@ FAULTS += [
         INPUTS,
     ),
     Fault("inputs' gradients", "terms.nt_xent._pull_finish", "(row[3], row[1])", "(row[3], row[2])", INPUTS),
+    Fault(
+        "own number left out",
+        "terms.softplus_negatives._finish",
+        "level - row[2]",
+        "level",
+        partial(check, TERMS["softplus_negatives"]),
+    ),
     Fault("inner products have a mass", "pull.finish_pull", "return -sums", "return sums", DOT),
     Fault(
         "alive for rows only",

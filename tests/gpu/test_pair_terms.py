@@ -48,6 +48,7 @@ def test_a_row_that_is_not_finite(lost: int) -> None:
 def test_rows_without_pairs() -> None:
     check(replace(TERMS["sup_con"], per_class=145))
     check(replace(TERMS["negatives_lse"], per_class=145))
+    check(replace(TERMS["softplus_negatives"], per_class=145))
     check(replace(TERMS["softplus_positives"], per_class=1))
     check(replace(TERMS["lifted"], per_class=1))
     check(replace(TERMS["circle"], per_class=145))

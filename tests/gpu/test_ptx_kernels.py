@@ -76,6 +76,9 @@ RUNS += [
     ),
     *runs("sm_90", "float32", "lifted euclidean self", "lifted euclidean symmetric", shapes=SMALL),
     *runs("sm_90", "bfloat16", "negatives_lse cosine self", "negatives_lse dot symmetric", shapes=SMALL),
+    *runs(
+        "sm_90", "bfloat16", "softplus_negatives cosine self", "softplus_negatives dot two-set", shapes=SMALL
+    ),
     *runs("sm_90", "bfloat16", "circle cosine symmetric", shapes=SMALL),
     *runs("sm_90", "bfloat16", "circle cosine self", shapes=WIDE),
 ]

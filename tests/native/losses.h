@@ -56,7 +56,8 @@ inline double log_add(double a, double b) {
 }
 
 inline RowSums softmax_row(const Dense& d, int64_t i, const std::string& term, const std::vector<double>& p) {
-  const double shift = p.size() > 1 ? p[1] : 0.0, level = input_of(i);
+  const bool of_negatives = term == "softplus_negatives";  // whose second parameter is a bound
+  const double shift = p.size() > 1 && !of_negatives ? p[1] : 0.0, level = input_of(i);
   double all = -INFINITY, negatives = -INFINITY, logits = 0.0, softplus = 0.0, count = 0.0;
   for (int64_t j = 0; j < d.problem.n(); ++j) {
     const double logit = p[0] * d(i, j) + shift;
@@ -72,6 +73,7 @@ inline RowSums softmax_row(const Dense& d, int64_t i, const std::string& term, c
     }
   }
   if (term == "sup_con") return {count > 0.0 ? all - logits / count : 0.0, 0.0};
+  if (of_negatives) return {log_add(0.0, negatives - level), 0.0};
   if (term == "negatives_lse") return {std::max(negatives, -1e30), 0.0};
   return {softplus, 0.0};
 }

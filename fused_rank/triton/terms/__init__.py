@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from ...ops.options import PairMetric
-from . import circle, contrastive, lifted, margin, multi_similarity, nt_xent, ranked_list, sup_con
+from . import (
+    circle,
+    contrastive,
+    lifted,
+    margin,
+    multi_similarity,
+    nt_xent,
+    ranked_list,
+    softplus_negatives,
+    sup_con,
+)
 from .term import Term
 
 __all__ = ["Term", "for_gradient", "of"]
@@ -23,6 +33,7 @@ _TERMS: dict[str, Make] = {
     "multi_similarity": multi_similarity.make,
     "negatives_lse": nt_xent.make_negatives,
     "ranked_list": ranked_list.make,
+    "softplus_negatives": softplus_negatives.make,
     "softplus_positives": nt_xent.make_positives,
     "sup_con": sup_con.make,
 }
