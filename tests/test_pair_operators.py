@@ -141,3 +141,28 @@ def test_against_autograd(case: tuple[str, Combo], backend: Backend, generator: 
         assert own_level.grad is not None
         assert exact_level.grad is not None
         assert_gradient_close(own_level.grad.cpu(), exact_level.grad, tolerance, "gradient of the inputs")
+
+
+@pytest.mark.parametrize("scale", [2.0, 90.0], ids=["fixed shift", "streaming"])
+def test_own_numbers_far_from_every_logit(scale: float, backend: Backend) -> None:
+    """Losses keep their digits however small they are, and nothing overflows; a row without negatives has 0."""
+    own = torch.tensor([[-1e30, -300.0, -20.0, 0.0, 20.0, 80.0, 300.0, 1e30, -300.0]], device=backend.device)
+    own = own.requires_grad_()
+    x = torch.tensor([[0.6, 0.8]], device=backend.device).repeat(9, 1).requires_grad_()
+    y = torch.tensor([[0.8, 0.6], [1.0, 0.0]], device=backend.device)
+    labels = torch.tensor([0] * 8 + [1], device=backend.device)
+    term = PairTerm("contrastive_loss", "softplus_negatives", (scale, 1.0))
+    rows = pair_rows(term, x, labels, y, torch.ones(2, dtype=torch.int64, device=y.device), "dot", False, own)
+    rows.sums.sum().backward()
+    expected = functional.softplus(
+        (scale * (x.double() @ y.double().T)).logsumexp(1) - own.double(), threshold=700
+    )
+    expected[0, -1] = 0
+    torch.testing.assert_close(rows.sums.double(), expected, rtol=1e-5 * scale**0.5, atol=1e-38)
+    assert rows.counts[0].tolist() == [1] * 8 + [0]
+    assert rows.active[0].tolist() == (expected[0] > 1e-38).float().tolist()
+    assert x.grad is not None
+    assert own.grad is not None
+    assert x.grad.isfinite().all()
+    assert ((own.grad <= 0) & (own.grad >= -1)).all()
+    assert own.grad[0, -1] == 0
