@@ -161,7 +161,7 @@ _LARGE = (
     Case("n-pairs-4096-early", "n_pairs", 4096, 512, "early", bars=_SWEEP, headline=False),
     Case("n-pairs-unique-4096-early", "n_pairs", 4096, 512, "early", {"pairs": "unique"},
          baselines=("eager", "pml"), headline=False),
-    Case("angular-4096-early", "angular", 4096, 512, "early", bars=(units(1.3, 1),), headline=False),
+    Case("angular-4096-early", "angular", 4096, 512, "early", bars=(units(1.3, 0.75),), headline=False),
     Case("angular-all-4096-early", "angular", 4096, 512, "early", {"pairs": "all"},
          bars=(units(1.3, 3), faster(3)), headline=False),
     Case("multi-similarity-4096-early", "multi_similarity", 4096, 512, "early",

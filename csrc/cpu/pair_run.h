@@ -26,7 +26,7 @@ void pair_forward(const PairProblem& problem, const PairForward<T>& out, Workers
 template <class T>
 void pair_backward(const PairProblem& problem, const PairBackward<T>& io, Workers& workers) {
   if (problem.term == kMidpoints)
-    return io.fused != Fused::none ? backward_of_strips<T>(problem, io, workers)
+    return io.fused != Fused::none ? scale_unit_gradients<T>(problem, io, workers)
                                    : Midpoints<T>(problem, workers).backward(io);
   with_term(problem.term, problem.params.data(), problem.input.reach(), [&]<class Term>() {
     if constexpr (kWholeRows<Term>) {

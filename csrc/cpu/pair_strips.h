@@ -171,12 +171,11 @@ class PairStrips : PairTiles<T, Term> {
   std::once_flag near_needed_;
 };
 
-// Backward: the gradients are there, up to the one upstream number; those of the inputs come from the state, as anywhere.
-template <class T, class Term>
-void backward_of_strips(const PairProblem& problem, const PairBackward<T>& io, Workers& workers) {
-  const int64_t reported = problem.rows();
-  const T upstream = reported > 0 ? io.grad_sums[0] : T(0);
-  for (int64_t i = 1; i < reported; ++i)
+// Backward where the gradients are there, up to the one upstream number.
+template <class T>
+void scale_unit_gradients(const PairProblem& problem, const PairBackward<T>& io, Workers& workers) {
+  const T upstream = problem.rows() > 0 ? io.grad_sums[0] : T(0);
+  for (int64_t i = 1; i < problem.rows(); ++i)
     if (io.grad_sums[i] != upstream && !(std::isnan(io.grad_sums[i]) && std::isnan(upstream)))
       throw std::invalid_argument(
           "rows differ in their upstream gradient, which a gradient made ahead cannot follow");
@@ -194,11 +193,18 @@ void backward_of_strips(const PairProblem& problem, const PairBackward<T>& io, W
   };
   if (io.grad_query) write(sides.query_rows(), io.unit_query, io.grad_query);
   if (io.grad_gallery) write(sides.gallery_rows(), io.unit_gallery, io.grad_gallery);
+}
+
+// The same, and the gradients of the inputs, from the state as anywhere.
+template <class T, class Term>
+void backward_of_strips(const PairProblem& problem, const PairBackward<T>& io, Workers& workers) {
+  scale_unit_gradients(problem, io, workers);
   if constexpr (kInputs<Term> > 0) {
     if (!io.grad_inputs) return;
     const Term term = Term::from(problem.params.data());
-    for (int64_t i = 0; i < reported; ++i)
-      KeptRow<T, Term>(io, reported, sides.order().query[i])
+    const PairSides sides(problem.input, workers);
+    for (int64_t i = 0; i < problem.rows(); ++i)
+      KeptRow<T, Term>(io, problem.rows(), sides.order().query[i])
           .write_input_gradient(term, sides.lost(sides.query_rows(), i), io.grad_inputs);
   }
 }
