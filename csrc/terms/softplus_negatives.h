@@ -35,9 +35,10 @@ struct SoftplusNegatives {
     return {{}, inputs[0]};
   }
 
+  // Adding 0 keeps the product from being fused with what is subtracted from it: all see the rounded logit that the peak was chosen from.
   template <class V>
   FR_TERM V logit(V d) const {
-    return V(number<V>(scale_)) * d;
+    return V(number<V>(scale_)) * d + V(number<V>(0));
   }
 
   template <class V>
