@@ -86,6 +86,26 @@ def test_static(case: Case, form: str, reduction: str, backend: Backend, generat
     assert_same(compiled, function, inputs, needs)
 
 
+@pytest.mark.parametrize("set_against_itself", [False, True], ids=["two views", "one set twice"])
+@pytest.mark.parametrize("case", IN_ONE_GRAPH, ids=case_id)
+def test_one_tensor_for_two_arguments(
+    case: Case, set_against_itself: bool, backend: Backend, generator: torch.Generator
+) -> None:
+    """Views of the same rows share their labels."""
+    loss, options = case
+    inputs = make_inputs("self", 24, 24, 8, torch.float32, generator).to(backend.device)
+    loss.admit(inputs)
+    x, labels = inputs.embeddings, inputs.labels
+    module, found = loss.module(**options), []
+    for function in (module, torch.compile(module, fullgraph=True, backend="aot_eager")):
+        rows = x.clone().requires_grad_()
+        frozen = set_against_itself and not moves_gallery(options, loss)
+        other = rows if set_against_itself and not frozen else x.roll(1, 0)
+        value = function(rows, labels, gallery=other, gallery_labels=labels)
+        found.append((value, torch.autograd.grad(value, rows)[0]))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("form", ["self", "two-set"])
 @pytest.mark.parametrize("case", IN_ONE_GRAPH, ids=case_id)
 def test_dynamic_batch(case: Case, form: str, backend: Backend, generator: torch.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +92,20 @@ def test_any_angle(alpha: float, generator: torch.Generator) -> None:
     assert x.grad is not None
     assert exact.grad is not None
     torch.testing.assert_close(x.grad, exact.grad, rtol=1e-9, atol=1e-9 * exact.grad.abs().max().item())
+
+
+@pytest.mark.parametrize("pairs", ["unique", "all"])
+@pytest.mark.parametrize("alpha", [75.0, 89.0, 89.99, 89.9999])
+def test_steep_angles_keep_their_gradient(alpha: float, pairs: Any, generator: torch.Generator) -> None:
+    """fp32, where a logit of 1e6 that is rounded one way in the peak and another in the weights would be far off."""
+    x, labels = torch.randn(512, 64, generator=generator), torch.arange(512) // 4
+    leaf, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+    with fused_rank.use_backend("cpp"):
+        fused_rank.AngularLoss(alpha, pairs)(leaf, labels).backward()
+    fused_rank.reference.angular_loss(exact, labels, alpha=alpha, pairs=pairs).backward()
+    assert leaf.grad is not None
+    assert exact.grad is not None
+    assert (leaf.grad - exact.grad).norm() < 2e-4 * exact.grad.norm()
 
 
 def test_same_bits_with_any_number_of_threads(generator: torch.Generator) -> None:

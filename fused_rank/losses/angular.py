@@ -10,8 +10,9 @@ class AngularLoss(RankingLoss):
 
     For an anchor a, a positive p and negatives n, unit rows x, and t = tan² alpha::
 
-        log(1 + Σ_n exp(4 t (x_a + x_p)·x_n − 2 (1 + t) x_a·x_p)) + npairs_weight · log(1 + Σ_n exp(x_a·x_n − x_a·x_p))
+        log(1 + Σ_n exp(4 t (x_a + x_p)·x_n − 2 (1 + t) x_a·x_p)) + npairs_weight · log(1 + Σ_m exp(x_a·x_m − x_a·x_p))
 
+    where m is any negative under ``pairs="all"``, and under ``"unique"`` the positive of another class's pair.
     It bounds the angle at the negative of the triangle a, p, n, which does not depend on scale. `pairs` says
     which (a, p):
 

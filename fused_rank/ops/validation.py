@@ -126,19 +126,21 @@ def check_pairs(
                 f"gallery: expected {embeddings.shape[0]} rows as {name} has (without labels row i's positive is"
                 f" gallery row i), got {gallery.shape[0]}"
             )
-        return embeddings, None, gallery, None
+        return embeddings, None, _apart(embeddings, gallery), None
     if labels is None:
         raise ValueError("labels: expected a tensor of integers since gallery_labels were given, got None")
     if gallery_labels is None:
         raise ValueError(
             "gallery_labels: expected a tensor of integers since labels and a gallery were given, got None"
         )
-    return (
-        embeddings,
-        check_labels("labels", labels, name, embeddings),
-        gallery,
-        check_labels("gallery_labels", gallery_labels, "gallery", gallery),
-    )
+    labels = check_labels("labels", labels, name, embeddings)
+    gallery_labels = check_labels("gallery_labels", gallery_labels, "gallery", gallery)
+    return embeddings, labels, _apart(embeddings, gallery), _apart(labels, gallery_labels)
+
+
+def _apart(first: Tensor, second: Tensor) -> Tensor:
+    """`second` as an object of its own: torch.compile takes no tensor for two arguments of one autograd.Function."""
+    return second.view_as(second) if second is first and torch.compiler.is_compiling() else second
 
 
 def _refuse_batches_of_batches(name: str, embeddings: Any, labels: Any) -> None:
