@@ -165,13 +165,12 @@ void backward_many(const TripletProblem& problem, const T* grad_sums, void* grad
   matrix.write(sums, grad_query, grad_gallery);
 }
 
-// A two-set problem seen from the gallery.
+// Two sets seen from the gallery, one way.
+PairInput turned(const PairInput& in) {
+  return {in.gallery, in.query, in.order.turned(), in.metric, in.normalize};
+}
 TripletProblem turned(const TripletProblem& problem) {
-  const PairInput& in = problem.input;
-  return {{in.gallery, in.query, in.order.turned(), in.metric, in.normalize},
-          problem.mining,
-          problem.margin,
-          problem.soft};
+  return {turned(problem.input), problem.mining, problem.margin, problem.soft};
 }
 
 // into += more, rows of one dtype.
@@ -215,11 +214,14 @@ void check_form(const TripletProblem& problem) {
     throw std::invalid_argument("mined triplets of two sets both ways come from mining");
 }
 
-bool many(const TripletProblem& problem) {
-  const PairInput& in = problem.input;
-  const int64_t widest = in.symmetric ? std::max(in.order.widest, in.order.turned().widest) : in.order.widest;
-  return problem.mining != Mining::hard && widest > kFewPositives;
+// Has any anchor many positives, in the symmetric form of either side?
+bool many(const PairInput& in) {
+  if (in.order.widest > kFewPositives) return true;
+  if (!in.symmetric) return false;
+  const std::vector<int64_t> counts = in.order.gallery_positive_counts();
+  return *std::max_element(counts.begin(), counts.end()) > kFewPositives;
 }
+bool many(const TripletProblem& problem) { return problem.mining != Mining::hard && many(problem.input); }
 
 }  // namespace
 
@@ -268,11 +270,9 @@ template <class T>
 std::vector<MinedTriplet> mine_semihard(const PairInput& input, Workers& workers) {
   const int64_t m = input.query.rows, n = input.symmetric ? input.gallery.rows : 0;
   std::vector<std::vector<MinedTriplet>> of(m + n);  // by original anchor
-  PairInput back{input.gallery, input.query, input.symmetric ? input.order.turned() : Order{}, input.metric,
-                 input.normalize};
-  if (std::max(input.order.widest, back.order.widest) > kFewPositives) {
+  if (many(input)) {
     mine_semihard_of_many<T>(input, 0, of, workers);
-    if (input.symmetric) mine_semihard_of_many<T>(back, m, of, workers);
+    if (input.symmetric) mine_semihard_of_many<T>(turned(input), m, of, workers);
   } else {
     for (const MinedTriplet& one : SemihardSweep<T>(input, workers).triplets()) of[one.anchor].push_back(one);
   }

@@ -11,10 +11,7 @@ PairProblem problem_of(const Tensor& x, const OptionalTensor& labels, const Opti
                        const OptionalTensor& gallery_labels, const std::string& term,
                        const std::vector<double>& params, const std::string& metric, bool normalize,
                        bool symmetric) {
-  STD_TORCH_CHECK(!symmetric || gallery.has_value(), "fused_rank: the self form is symmetric already");
-  PairProblem problem{input_of(x, labels, gallery, gallery_labels, metric, normalize), term, params};
-  problem.input.symmetric = symmetric;
-  return problem;
+  return {input_of(x, labels, gallery, gallery_labels, metric, normalize, symmetric), term, params};
 }
 
 void check_inputs(const OptionalTensor& inputs, const TermLayout& layout, int64_t rows, ScalarType type) {

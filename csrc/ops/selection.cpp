@@ -10,9 +10,7 @@ namespace fused_rank {
 std::tuple<Tensor, Tensor> mine_hard(Tensor x, OptionalTensor labels, OptionalTensor gallery,
                                      OptionalTensor gallery_labels, std::string metric, bool normalize,
                                      bool symmetric) {
-  STD_TORCH_CHECK(!symmetric || gallery.has_value(), "fused_rank: the self form is symmetric already");
-  PairInput input = input_of(x, labels, gallery, gallery_labels, metric, normalize);
-  input.symmetric = symmetric;
+  const PairInput input = input_of(x, labels, gallery, gallery_labels, metric, normalize, symmetric);
   const int64_t choosers = x.size(0) + (symmetric ? gallery->size(0) : 0);
   Tensor positive = empty({choosers}, ScalarType::Long), negative = empty({choosers}, ScalarType::Long);
   with_accumulation_type(x, [&]<class T>() {
@@ -25,9 +23,7 @@ std::tuple<Tensor, Tensor> mine_hard(Tensor x, OptionalTensor labels, OptionalTe
 std::tuple<Tensor, Tensor, Tensor> mine_semihard(Tensor x, OptionalTensor labels, OptionalTensor gallery,
                                                  OptionalTensor gallery_labels, std::string metric,
                                                  bool normalize, bool symmetric) {
-  STD_TORCH_CHECK(!symmetric || gallery.has_value(), "fused_rank: the self form is symmetric already");
-  PairInput input = input_of(x, labels, gallery, gallery_labels, metric, normalize);
-  input.symmetric = symmetric;
+  const PairInput input = input_of(x, labels, gallery, gallery_labels, metric, normalize, symmetric);
   const std::vector<MinedTriplet> mined = with_accumulation_type(x, [&]<class T>() {
     TorchWorkers workers;
     return mine_semihard<T>(input, workers);

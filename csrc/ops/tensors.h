@@ -93,13 +93,16 @@ inline Order order_of(const Tensor& x, const OptionalTensor& labels, const Optio
 }
 
 inline PairInput input_of(const Tensor& x, const OptionalTensor& labels, const OptionalTensor& gallery,
-                          const OptionalTensor& gallery_labels, const std::string& metric, bool normalize) {
+                          const OptionalTensor& gallery_labels, const std::string& metric, bool normalize,
+                          bool symmetric = false) {
+  STD_TORCH_CHECK(!symmetric || gallery.has_value(), "fused_rank: the self form is symmetric already");
   PairInput input;
   input.query = source_of(x);
   if (gallery.has_value()) input.gallery = source_of(*gallery);
   input.order = order_of(x, labels, gallery, gallery_labels);
   input.metric = metric_of(metric);
   input.normalize = normalize;
+  input.symmetric = symmetric;
   return input;
 }
 

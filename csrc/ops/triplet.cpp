@@ -18,11 +18,8 @@ Mining mining_of(const std::string& name) {
 TripletProblem problem_of(const Tensor& x, const OptionalTensor& labels, const OptionalTensor& gallery,
                           const OptionalTensor& gallery_labels, const std::string& mining, double margin,
                           bool soft_margin, const std::string& metric, bool normalize, bool symmetric) {
-  STD_TORCH_CHECK(!symmetric || gallery.has_value(), "fused_rank: the self form is symmetric already");
-  TripletProblem problem{input_of(x, labels, gallery, gallery_labels, metric, normalize), mining_of(mining),
-                         margin, soft_margin};
-  problem.input.symmetric = symmetric;
-  return problem;
+  return {input_of(x, labels, gallery, gallery_labels, metric, normalize, symmetric), mining_of(mining),
+          margin, soft_margin};
 }
 
 }  // namespace

@@ -84,10 +84,10 @@ def _rows(
     anchor, positive = choose(labels, gallery_labels, x.shape[0], x.device)
     if every and gallery is None:  # (a, p) and (p, a) have one midpoint and the same negatives
         kept, place = undirected(anchor, positive, x.shape[0])
-        found = _of_pairs(x, others, anchor[kept], positive[kept], labels, other_labels, alpha, uniform)
+        found = _of_pairs(x, others, anchor[kept], positive[kept], labels, other_labels, steep, uniform)
         found = Rows(*(each[:, place] for each in found))  # each of them twice
     else:
-        found = _of_pairs(x, others, anchor, positive, labels, other_labels, alpha, uniform)
+        found = _of_pairs(x, others, anchor, positive, labels, other_labels, steep, uniform)
     sums, counts, active = (by_anchor(each[0], anchor, x.shape[0]) for each in found)
     return Rows(sums + non_finite(x, None if gallery is None else others), counts, active)
 
@@ -99,11 +99,13 @@ def _of_pairs(
     positive: Tensor,
     labels: Tensor | None,
     other_labels: Tensor | None,
-    alpha: float,
+    steep: float,
     uniform: bool,
 ) -> Rows:
-    """Rows [1, L], a pair each, counted where it has a negative; `uniform`: all have one upstream gradient."""
-    steep = math.tan(math.radians(alpha)) ** 2
+    """Rows [1, L], a pair each, counted where it has a negative.
+
+    `steep` is tan² alpha; `uniform`: all have one upstream gradient.
+    """
     # embedding, unlike indexing, adds up the gradients of repeated rows in a fixed order
     x_a, x_p = functional.embedding(anchor, x), functional.embedding(positive, others)
     if anchor.shape[0] == 0:

@@ -64,37 +64,34 @@ def triplet_margin_loss(
     sides = Sides(embeddings, labels, gallery, gallery_labels)
     if mining_embeddings is not None:
         _check_mining_embeddings(mining_embeddings, sides, mining, symmetric)
-    directions = [sides]
-    if symmetric:
-        if gallery is None:
-            raise ValueError(
-                "gallery: expected a tensor [N, D] under symmetric=True, which compares two sets both ways, got None"
-            )
-        directions.append(sides.turned())
+    if symmetric and gallery is None:
+        raise ValueError(
+            "gallery: expected a tensor [N, D] under symmetric=True, which compares two sets both ways, got None"
+        )
     judged = mining_embeddings is not None or bool(exclude_closer_than)
-    if judged or (symmetric and mining in ("hard", "semihard")):
+    listed_both_ways = symmetric and mining in ("hard", "semihard")
+    if judged or listed_both_ways:
         check_values("embeddings", embeddings)
-    if symmetric and mining in ("hard", "semihard") and not judged:
-        parts = mined_rows_both_ways(sides, mining, margin, soft_margin, metric, normalize)
-    elif symmetric and not judged:
-        parts = [triplet_rows(*sides, mining, margin, soft_margin, metric, normalize, symmetric=True)]
-    else:
-        judges = [_judge(one, mining_embeddings, exclude_closer_than) for one in directions]
+    if judged:
+        directions = [sides, sides.turned()] if symmetric else [sides]
+        judges = [_judge(one, mining_embeddings, exclude_closer_than or 0.0) for one in directions]
         parts = [
-            triplet_rows(*one, mining, margin, soft_margin, metric, normalize)
-            if judge is None
-            else judged_triplet_rows(one, judge, mining, margin, soft_margin, metric, normalize)
+            judged_triplet_rows(one, judge, mining, margin, soft_margin, metric, normalize)
             for one, judge in zip(directions, judges, strict=True)
         ]
+    elif listed_both_ways:
+        parts = mined_rows_both_ways(sides, mining, margin, soft_margin, metric, normalize)
+    else:
+        parts = [triplet_rows(*sides, mining, margin, soft_margin, metric, normalize, symmetric)]
     rows = parts[0] if len(parts) == 1 else Rows(*(torch.cat(both, 1) for both in zip(*parts, strict=True)))
     return reduce(*rows, reduction)
 
 
-def _judge(sides: Sides, mining_embeddings: Tensor | None, exclude_closer_than: float | None) -> Judge | None:
+def _judge(sides: Sides, mining_embeddings: Tensor | None, closer_than: float) -> Judge:
     """Without labels both sides of pair i are described by row i of `mining_embeddings`, so it serves both ways."""
     if mining_embeddings is not None:
-        return Judge(mining_embeddings, True, exclude_closer_than or 0.0)
-    return Judge(sides.candidates, False, exclude_closer_than) if exclude_closer_than else None
+        return Judge(mining_embeddings, True, closer_than)
+    return Judge(sides.candidates, False, closer_than)
 
 
 def check_triplet_options(

@@ -35,18 +35,37 @@ def semihard_both_ways(
 
 
 def gradients_both_ways(
-    backward: Callable[..., tuple[Tensor, Tensor]],
+    backward: Callable[..., tuple[Tensor | None, Tensor | None]],
     sides: Sides,
     by_row: tuple[Tensor, ...],
     needed: tuple[bool, bool],
     symmetric: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of x and of the gallery: `backward(*sides, *by_row, *needed)`, with by_row [..., M] or [..., M + N]."""
+    """Gradients of x and of the gallery, each empty where it is not needed.
+
+    `backward(*sides, *by_row, *needed)` finds them one way, None where not needed; by_row is [..., M], symmetric
+    [..., M + N].
+    """
     x, labels, gallery, gallery_labels = sides
     if not symmetric or gallery is None:
-        return backward(*sides, *by_row, *needed)
+        return _one_way(backward, sides, by_row, needed)
     m = x.shape[0]
-    of_x, of_gallery = backward(*sides, *(each[..., :m].contiguous() for each in by_row), *needed)
-    its = (each[..., m:].contiguous() for each in by_row)
-    more_of_gallery, more_of_x = backward(gallery, gallery_labels, x, labels, *its, *needed[::-1])
+    own = tuple(each[..., :m].contiguous() for each in by_row)
+    of_x, of_gallery = _one_way(backward, sides, own, needed)
+    its = tuple(each[..., m:].contiguous() for each in by_row)
+    turned = (gallery, gallery_labels, x, labels)
+    more_of_gallery, more_of_x = _one_way(backward, turned, its, (needed[1], needed[0]))
     return of_x + more_of_x, of_gallery + more_of_gallery
+
+
+def _one_way(
+    backward: Callable[..., tuple[Tensor | None, Tensor | None]],
+    sides: Sides,
+    by_row: tuple[Tensor, ...],
+    needed: tuple[bool, bool],
+) -> tuple[Tensor, Tensor]:
+    x, _, gallery, _ = sides
+    need_x, need_gallery = needed[0], needed[1] and gallery is not None
+    found = backward(*sides, *by_row, need_x, need_gallery) if need_x or need_gallery else (None, None)
+    grad_x, grad_gallery = (x.new_empty(0) if grad is None else grad for grad in found)
+    return grad_x, grad_gallery

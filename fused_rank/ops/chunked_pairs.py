@@ -84,9 +84,7 @@ def pair_forward(
     """Rows; nothing is kept for backward, whatever `fused` asks for."""
     sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
     function, channels = PAIR_TERMS[term](*params), PAIR_CHANNELS[term]
-    rows = torch.cat(
-        [part.forward(function, channels, own) for part, own in sweep.directions(inputs, symmetric)], dim=1
-    )
+    rows = sweep.forward_either_way(function, channels, inputs, symmetric)
     return rows, rows.new_empty(0), rows.new_empty(0, dtype=torch.uint8), rows.new_empty(0), rows.new_empty(0)
 
 
@@ -114,15 +112,8 @@ def pair_backward(
     """Gradients of the pair losses."""
     sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
     function = PAIR_TERMS[term](*params)
-    m = len(x)
-    (queries, own), *turned = sweep.directions(inputs, symmetric)
-    rows, others, grad_inputs = queries.backward(function, grad_sums[:, :m], own, query_only=query_only)
-    for part, its_inputs in turned:
-        from_gallery, from_queries, more = part.backward(
-            function, grad_sums[:, m:], its_inputs, query_only=False
-        )
-        rows += from_queries
-        others += from_gallery
-        grad_inputs = torch.cat((grad_inputs, more), dim=-1)
+    rows, others, grad_inputs = sweep.backward_either_way(
+        function, grad_sums, inputs, symmetric, query_only=query_only
+    )
     grad_inputs = grad_inputs if need_inputs else grad_inputs.new_empty(0)
     return *sweep.gradients(rows, others, need_x, need_gallery), grad_inputs

@@ -141,6 +141,35 @@ class Sweep:
             grad_rows += grad_gallery
         return grad_rows, grad_gallery, grad_inputs
 
+    def forward_either_way(
+        self, function: RowFunction, channels: int, inputs: Tensor | None, symmetric: bool
+    ) -> Tensor:
+        """As `forward`; symmetric: [3·C, M + N], the gallery's rows after the queries'."""
+        parts = [part.forward(function, channels, own) for part, own in self.directions(inputs, symmetric)]
+        return torch.cat(parts, dim=1)
+
+    def backward_either_way(
+        self,
+        function: RowFunction,
+        grad_sums: Tensor,
+        inputs: Tensor | None,
+        symmetric: bool,
+        *,
+        query_only: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `backward`; symmetric: from the upstream gradients [C, M + N] of both directions."""
+        m = len(self.queries.rows)
+        (queries, own), *turned = self.directions(inputs, symmetric)
+        rows, others, grad_inputs = queries.backward(function, grad_sums[:, :m], own, query_only=query_only)
+        for part, its_inputs in turned:
+            from_gallery, from_queries, more = part.backward(
+                function, grad_sums[:, m:], its_inputs, query_only=False
+            )
+            rows += from_queries
+            others += from_gallery
+            grad_inputs = torch.cat((grad_inputs, more), dim=-1)
+        return rows, others, grad_inputs
+
     def gradients(
         self, grad_x: Tensor, grad_gallery: Tensor, need_x: bool, need_gallery: bool
     ) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ def triplet_forward(
     """Rows of the mined triplet losses; symmetric: then those of the gallery's rows."""
     term = partial(triplet.rows, mining=cast(Mining, mining), margin=margin, soft_margin=soft_margin)
     sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
-    rows = torch.cat([part.forward(term, 1) for part, _ in sweep.directions(None, symmetric)], dim=1)
+    rows = sweep.forward_either_way(term, 1, None, symmetric)
     return rows, rows.new_empty(0), rows.new_empty(0, dtype=torch.uint8)
 
 
@@ -54,12 +54,7 @@ def triplet_backward(
     """Gradients of the mined triplet losses; the mining is done again."""
     term = partial(triplet.rows, mining=cast(Mining, mining), margin=margin, soft_margin=soft_margin)
     sweep = Sweep(x, labels, gallery, gallery_labels, metric, normalize)
-    (there, _), *back = sweep.directions(None, symmetric)
-    grad_x, grad_gallery, _ = there.backward(term, grad_sums[:, : len(x)], query_only=False)
-    for part, _ in back:
-        from_gallery, from_queries, _ = part.backward(term, grad_sums[:, len(x) :], query_only=False)
-        grad_x += from_queries
-        grad_gallery += from_gallery
+    grad_x, grad_gallery, _ = sweep.backward_either_way(term, grad_sums, None, symmetric)
     return sweep.gradients(grad_x, grad_gallery, need_x, need_gallery)
 
 

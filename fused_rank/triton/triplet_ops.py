@@ -115,20 +115,12 @@ def triplet_backward(
         kept: Tensor,
         need_own: bool,
         need_others: bool,
-    ) -> tuple[Tensor, Tensor]:
-        need_others = need_others and others is not None
-        found: tuple[Tensor | None, Tensor | None] = (None, None)
-        if need_own or need_others:
-            problem = problem_of(own, its, others, their, metric, normalize, margin, soft_margin)
-            if mining in ("hard", "semihard"):
-                found = triplets.mined_backward(
-                    problem, grads, kept, need_own, need_others, hard=mining == "hard"
-                )
-            else:
-                band = mining == "semihard_all"
-                found = triplets.all_backward(problem, grads, kept, need_own, need_others, band=band)
-        grad_own, grad_others = (own.new_empty(0) if grad is None else grad for grad in found)
-        return grad_own, grad_others
+    ) -> tuple[Tensor | None, Tensor | None]:
+        problem = problem_of(own, its, others, their, metric, normalize, margin, soft_margin)
+        if mining in ("hard", "semihard"):
+            return triplets.mined_backward(problem, grads, kept, need_own, need_others, hard=mining == "hard")
+        band = mining == "semihard_all"
+        return triplets.all_backward(problem, grads, kept, need_own, need_others, band=band)
 
     sides = (x, labels, gallery, gallery_labels)
     return gradients_both_ways(backward, sides, (grad_sums, state), (need_x, need_gallery), symmetric)
